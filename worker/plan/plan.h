@@ -79,6 +79,7 @@ struct Plan {
   std::vector<StagePlan> stages;  // training stages; evaluate and export follow
   EvaluatePlan evaluate;
   std::string export_dtype = "float32";
+  std::string export_classes;  // folder of configuration_hybrid_linear.py and modeling_hybrid_linear.py
   int64_t checkpoint_every_steps = 0;      // 0: off
   double checkpoint_every_seconds = 60;    // 0: off
   int64_t checkpoint_keep = 2;
