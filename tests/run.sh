@@ -39,7 +39,7 @@ log=build/ctest.log
 status=0
 SECONDS=0
 # One test at a time: many start ranks or a service of their own, and the machine may have two cores.
-ctest --test-dir build --output-on-failure --no-tests=error --timeout 900 "${choose[@]}" | tee "$log" || status=$?
+ctest --test-dir build --output-on-failure --no-tests=error "${choose[@]}" | tee "$log" || status=$?
 say "tests took ${SECONDS} s"
 
 # Whole tests that ctest marks as skipped, then gtest and pytest cases that skipped themselves, with their reasons.

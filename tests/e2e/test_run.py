@@ -1,0 +1,119 @@
+"""`tandem run`: the newcomer's command, from a job file to a model that transformers loads."""
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness import BIN, ROOT, processes, wait_for, weights_digest, write_job
+
+MODES = {"softmax", "hybrid", "window_only", "linear_only", "sinks_only", "none"}
+
+
+def run(job, work, *extra, **options):
+    return subprocess.run([BIN / "tandem", "run", job, "--work", work, "-o", "json", *extra],
+                          capture_output=True, text=True, timeout=300, **options)
+
+
+def result_of(done):
+    assert done.returncode == 0, f"left with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return json.loads(done.stdout.strip().splitlines()[-1] if done.stdout.strip().startswith("{\"") else done.stdout)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    job = write_job(folder)
+    done = run(job, folder / "work")
+    return folder, job, result_of(done), done
+
+
+def test_the_result_names_everything(finished):
+    _, _, result, _ = finished
+    assert result["state"] == "SUCCEEDED"
+    assert result["verdict"] in {"balanced", "leaning", "collapsed"}
+    assert set(result["components"]) == MODES
+    for mode, row in result["components"].items():
+        assert row["loss"] > 0, mode
+    assert result["components"]["softmax"]["loss"] < result["components"]["none"]["loss"]
+    assert result["components"]["softmax"]["recovered"] == pytest.approx(1)
+    assert Path(result["artifact"], "config.json").exists() and Path(result["report"]).exists()
+
+
+def test_nothing_is_left_running(finished):
+    folder, *_ = finished
+    for name in ("tandem-coordinator", "tandem-worker", "tandem-rank", "mpirun"):
+        for pid in processes(name):
+            assert str(folder) not in Path(f"/proc/{pid}/cmdline").read_text(), f"{name} still runs"
+
+
+def test_the_same_command_prints_the_result_again(finished):
+    folder, job, result, _ = finished
+    again = result_of(run(job, folder / "work"))
+    assert again == result
+
+
+def test_the_report_is_self_contained(finished):
+    html = Path(finished[2]["report"]).read_text()
+    assert finished[2]["verdict"] in html.lower() and "<script" not in html
+    assert "src=\"http" not in html and "href=\"http" not in html.replace("href=\"https://arxiv.org", "")
+
+
+def test_transformers_gives_the_same_logits(finished):
+    import sys
+
+    artifact = Path(finished[2]["artifact"])
+    done = subprocess.run([sys.executable, "-m", "tandem.check_export", artifact, "--expected", artifact.parent / "check.safetensors"],
+                          capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "python")})
+    assert done.returncode == 0 and "not checked" not in done.stdout, done.stdout + done.stderr
+
+
+def test_ctrl_c_checkpoints_and_the_same_command_goes_on(finished, tmp_path):
+    job = write_job(tmp_path)
+    process = subprocess.Popen([BIN / "tandem", "run", job, "--work", tmp_path / "work"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for(lambda: list(tmp_path.glob("work/jobs/*/checkpoints/e*/step-*")), "a checkpoint")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == 130, err
+    assert "tandem run" in err, "it says how to go on"
+    result = result_of(run(job, tmp_path / "work"))
+    assert len(list(tmp_path.glob("work/jobs/*"))) == 1, "the same job goes on"
+    assert weights_digest(result["artifact"]) == weights_digest(finished[2]["artifact"])
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
+    job = write_job(tmp_path)
+    first = subprocess.Popen([BIN / "tandem", "run", job, "--work", tmp_path / "work"], stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        wait_for(lambda: list(tmp_path.glob("work/jobs/*")), "the first run's job")
+        second = run(job, tmp_path / "work")
+        assert second.returncode == 1 and str(first.pid) in second.stderr, second.stderr
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.wait(timeout=90)
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"model": {"path": "/nowhere"}}, ["model.path", "/nowhere"]),
+    ({"recipe": "ssdd"}, ["recipe", "ssd"]),
+    ({"data": {"train": ["/nowhere.jsonl"], "sequence_length": 128}}, ["data.train", "/nowhere.jsonl"]),
+])
+def test_bad_jobs_are_refused_before_anything_starts(tmp_path, changes, words):
+    done = run(write_job(tmp_path, **changes), tmp_path / "work")
+    assert done.returncode == 2, done.stderr
+    for word in words:
+        assert word in done.stderr
+    assert not list(tmp_path.glob("work/jobs/*"))
+
+
+def test_bad_text_ends_the_job_at_once_with_the_line(tmp_path):
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"text": "fine"}\n{"text": oops}\n')
+    done = run(write_job(tmp_path, data={"train": [str(bad)]}), tmp_path / "work")
+    assert done.returncode == 4, done.stderr
+    assert "bad.jsonl" in done.stderr and "2" in done.stderr
+    assert not list(tmp_path.glob("work/cache/tokens/*")), "nothing half-made stays"
