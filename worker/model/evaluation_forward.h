@@ -1,0 +1,58 @@
+// The forward pass of evaluation: per-token losses in every component mode, no gradients.
+//
+// One function runs the whole model in one mode (method.md §3, §8). Logits are made in chunks of
+// rows and never kept, so memory is O(B T). Free of state; uses ATen's intra-op threads. Wrong
+// shapes throw c10::Error.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "worker/model/attention/attention.h"
+#include "worker/model/llama.h"
+#include "worker/model/parameters.h"
+
+namespace tandem {
+
+// One spelling everywhere: softmax, hybrid, window_only, linear_only, sinks_only, none.
+enum class ComponentMode { kSoftmax, kHybrid, kWindowOnly, kLinearOnly, kSinksOnly, kNone };
+const char* ComponentModeName(ComponentMode mode);
+Result<ComponentMode> ComponentModeFromName(const std::string& name);
+
+struct EvaluationOptions {
+  ComponentMode mode = ComponentMode::kHybrid;
+  HybridOptions attention;  // window, sinks, span of the conversion
+  int64_t evaluate_sinks = 8;  // keys of mode sinks_only
+  // Mode hybrid only: the linear branch of sequence b reads k and v of sequence (b+1) mod B, same
+  // layer and positions, of the same pass. Needs B >= 2.
+  bool state_swap = false;
+  // Mode hybrid only: fill linear_mass_MH, over rows i >= mass_from_row.
+  bool linear_mass = false;
+  int64_t mass_from_row = 0;
+  bool predictions = false;  // fill predicted_BT
+};
+
+struct EvaluationResult {
+  // (B, T-1) fp32: entry i is the cross-entropy, in nats, of token i+1 given tokens 0 ... i.
+  at::Tensor losses;
+  // (B, T) int64: argmax of the logits at position i, that is the guess for token i+1.
+  at::Tensor predicted_BT;
+  // (M, H) float64: mean of Z_i/D_i over the sequences and rows i >= mass_from_row; NaN when there
+  // is no such row. One mean per sequence would need B: call with B = 1 for that.
+  at::Tensor linear_mass_MH;
+};
+
+// Mode softmax is the base: `parameters` are not read, LoRA is off. All other modes use LoRA, maps
+// and factors. ids int64 (B,T), T >= 2.
+EvaluationResult EvaluateSequences(const Llama& model, const Parameters& parameters,
+                                   const at::Tensor& ids_BT, const EvaluationOptions& options);
+
+// All logits (B,T,V), for small checks only: memory B T V floats.
+at::Tensor EvaluateLogits(const Llama& model, const Parameters& parameters,
+                          const at::Tensor& ids_BT, const EvaluationOptions& options);
+
+}  // namespace tandem

@@ -1,0 +1,82 @@
+// Llama: the frozen base model, fp32 on the CPU, as functions from layer to layer.
+//
+// It knows nothing of training: attention transfer, finetuning and evaluation are made of these
+// functions and of the attention operators. Weights come from safetensors (bf16, fp16 or fp32,
+// widened once at load); the projections that read the same input are stored as one matrix. No
+// function keeps anything for backward: the model's own backward is layer_backward.h. Immutable
+// after loading: any thread. Wrong shapes throw c10::Error.
+//
+// Shapes: B sequences, T tokens, D hidden, H query heads, K key/value heads, d head dimension, V
+// vocabulary, I intermediate. Positions are 0 ... T-1.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "worker/model/model_config.h"
+#include "worker/model/parameters.h"
+
+namespace tandem {
+
+// q (B,H,T,d) and k (B,K,T,d) after RoPE, v (B,K,T,d): views into one (B,T,(H+2K)d) projection.
+struct QkvTensors {
+  at::Tensor q, k, v;
+};
+
+// One layer's frozen weights.
+struct LayerWeights {
+  at::Tensor input_norm, post_norm;  // (D)
+  at::Tensor qkv;                    // ((H+2K)d, D)
+  at::Tensor o;                      // (D, H d)
+  at::Tensor gate_up;                // (2I, D)
+  at::Tensor down;                   // (D, I)
+};
+
+class Llama {
+ public:
+  // Reads and checks config.json and the safetensors; Status names what is wrong with them.
+  static Result<std::unique_ptr<Llama>> Load(const std::string& directory);
+  // From tensors in memory, with the names and shapes of ExpectedTensors(config).
+  Llama(const ModelConfig& config, const std::map<std::string, at::Tensor>& weights);
+
+  const ModelConfig& config() const { return config_; }
+  const LayerWeights& layer(int64_t layer_index) const {
+    return layers_[static_cast<size_t>(layer_index)];
+  }
+  const at::Tensor& embedding() const { return embedding_; }    // (V,D)
+  const at::Tensor& final_norm() const { return final_norm_; }  // (D)
+  const at::Tensor& lm_head() const { return lm_head_; }        // (V,D); the embedding when tied
+  // The fp32 tensor of a Hugging Face name, e.g. "model.layers.0.self_attn.q_proj.weight"; a view.
+  at::Tensor Weight(const std::string& name) const;
+
+  // ids int64 (B,T) -> (B,T,D), own memory.
+  at::Tensor Embed(const at::Tensor& ids_BT) const;
+  // Input norm, projections (+ LoRA where the pairs are defined), RoPE. lora null: the base alone.
+  QkvTensors Qkv(const at::Tensor& x_BTD, int64_t layer_index, const LayerParameters* lora) const;
+  // x + W_o y, then + MLP(norm(.)). y (B,H,T,d); undefined: attention gave nothing (mode none).
+  at::Tensor FinishLayer(const at::Tensor& x_BTD, const at::Tensor& y_BHTd, int64_t layer_index,
+                         const LayerParameters* lora) const;
+  at::Tensor FinalNorm(const at::Tensor& x_BTD) const;
+  // Logits of already normed rows: (N,D) -> (N,V). Chunk N: a logit row is V floats.
+  at::Tensor Logits(const at::Tensor& normed_ND) const;
+
+  // cos and sin of positions 0 ... T-1, (T,d/2) each, made in fp32 as transformers makes them.
+  struct Rotary {
+    at::Tensor cos, sin;
+  };
+  Rotary RotaryTables(int64_t num_tokens) const;
+
+ private:
+  ModelConfig config_;
+  std::vector<LayerWeights> layers_;
+  at::Tensor embedding_, final_norm_, lm_head_;
+  std::vector<float> inverse_frequencies_;
+};
+
+}  // namespace tandem
