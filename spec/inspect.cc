@@ -1,0 +1,159 @@
+// The files that a spec names, looked at where they will be read.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/files.h"
+#include "base/log.h"
+#include "spec/spec.h"
+
+namespace tandem {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kMaxConfigBytes = 1 << 20;
+constexpr int64_t kMaxIndexBytes = 64 << 20;
+
+class Inspector {
+ public:
+  explicit Inspector(std::vector<Violation>& out) : out_(out) {}
+
+  void CheckModel(const v1::JobSpec& spec) {
+    const std::string& folder = spec.model().path();
+    if (!PathExists(folder)) {
+      return Report("model.path", folder,
+                    "does not exist; must be a Hugging Face directory on the worker's disk");
+    }
+    if (!IsFolder(folder))
+      return Report("model.path", folder,
+                    "is not a directory; give the one that holds config.json");
+    CheckConfig(folder, spec);
+    CheckWeights(folder);
+    CheckTokenizer(folder);
+  }
+
+  void CheckData(const std::string& field,
+                 const google::protobuf::RepeatedPtrField<std::string>& files) {
+    for (int i = 0; i < files.size(); ++i) {
+      const std::string item = field + "[" + std::to_string(i) + "]";
+      struct stat found {};
+      if (stat(files[i].c_str(), &found) != 0) {
+        Report(item, files[i], "does not exist; must be a text file on the worker's disk");
+      } else if (!S_ISREG(found.st_mode)) {
+        Report(item, files[i], "is not a file; list the text files themselves");
+      } else if (found.st_size == 0) {
+        Report(item, files[i], "is empty; delete it from the list");
+      } else if (access(files[i].c_str(), R_OK) != 0) {
+        Report(item, files[i], "cannot be read; grant the worker's user read access");
+      }
+    }
+  }
+
+ private:
+  void Report(const std::string& field, const std::string& path, const std::string& text) {
+    out_.push_back({field, field + ": " + path + " " + text});
+  }
+
+  // A JSON object, or null after a report.
+  json ReadObject(const std::string& path, int64_t max_bytes) {
+    const auto text = ReadFile(path, max_bytes);
+    if (!text.ok()) {
+      Report("model.path", path, "cannot be read: " + text.status().message());
+      return nullptr;
+    }
+    json object = json::parse(*text, nullptr, /*allow_exceptions=*/false);
+    if (object.is_object()) return object;
+    Report("model.path", path, "is not a JSON object; download the model again");
+    return nullptr;
+  }
+
+  void CheckConfig(const std::string& folder, const v1::JobSpec& spec) {
+    const std::string path = JoinPath(folder, "config.json");
+    if (!PathExists(path))
+      return Report("model.path", folder, "holds no config.json; must be a Hugging Face directory");
+    const json config = ReadObject(path, kMaxConfigBytes);
+    if (config.is_null()) return;
+    const json type = config.value("model_type", json());
+    if (type == "hybrid_linear") {
+      Report("model.path", path,
+             "is an already converted model (hybrid_linear); give its base model");
+    } else if (type != "llama") {
+      Report("model.path", path, "says model_type " + type.dump() + "; supported: \"llama\"");
+    }
+    const json positions = config.value("max_position_embeddings", json());
+    if (!positions.is_number_integer()) return;
+    CheckLength("data.sequence_length", spec.data().sequence_length(), positions.get<int64_t>());
+    CheckLength("evaluate.passkey.length", spec.evaluate().passkey().length(),
+                positions.get<int64_t>());
+  }
+
+  void CheckLength(const std::string& field, int64_t length, int64_t positions) {
+    if (length <= positions) return;
+    out_.push_back({field, field + " is " + std::to_string(length) + "; the model reads at most " +
+                               std::to_string(positions) + " tokens (max_position_embeddings)"});
+  }
+
+  void CheckWeights(const std::string& folder) {
+    if (PathExists(JoinPath(folder, "model.safetensors"))) return;
+    const std::string index = JoinPath(folder, "model.safetensors.index.json");
+    if (PathExists(index)) return CheckShards(folder, index);
+    const auto names = ListFolder(folder);
+    bool pickled = false;
+    for (const auto& name : names.ok() ? *names : std::vector<std::string>{}) {
+      pickled =
+          pickled || name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth");
+    }
+    Report(
+        "model.path", folder,
+        pickled
+            ? "holds only pickled weights (.bin), which are never read; convert them to safetensors"
+            : "holds neither model.safetensors nor model.safetensors.index.json");
+  }
+
+  void CheckShards(const std::string& folder, const std::string& index) {
+    const json object = ReadObject(index, kMaxIndexBytes);
+    if (object.is_null()) return;
+    const json map = object.value("weight_map", json());
+    if (!map.is_object() || map.empty())
+      return Report("model.path", index, "has no weight_map; download the model again");
+    std::set<std::string> shards;
+    for (const auto& shard : map) shards.insert(shard.is_string() ? shard.get<std::string>() : "");
+    for (const auto& shard : shards) {
+      if (shard.empty() || shard.find('/') != std::string::npos) {
+        Report("model.path", index,
+               "names a shard " + JsonQuote(shard) + "; must be file names in the same directory");
+      } else if (!PathExists(JoinPath(folder, shard))) {
+        Report("model.path", folder,
+               "lacks " + shard + ", which its index names; download the model again");
+      }
+    }
+  }
+
+  void CheckTokenizer(const std::string& folder) {
+    if (PathExists(JoinPath(folder, "tokenizer.json"))) return;
+    const bool old = PathExists(JoinPath(folder, "tokenizer.model"));
+    Report("model.path", folder,
+           old ? "holds tokenizer.model alone; save it as tokenizer.json (transformers: a fast "
+                 "tokenizer's "
+                 "save_pretrained)"
+               : "holds no tokenizer.json");
+  }
+
+  std::vector<Violation>& out_;
+};
+
+}  // namespace
+
+std::vector<Violation> InspectPaths(const v1::JobSpec& spec) {
+  std::vector<Violation> out;
+  Inspector inspector(out);
+  inspector.CheckModel(spec);
+  inspector.CheckData("data.train", spec.data().train());
+  inspector.CheckData("data.validation", spec.data().validation());
+  return out;
+}
+
+}  // namespace tandem
