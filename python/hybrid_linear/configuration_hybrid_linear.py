@@ -1,0 +1,160 @@
+"""Configuration of a Llama whose attention was converted to linear attention plus a small softmax window.
+
+A directory of such a model holds, in config.json, the base's own keys and
+
+    "model_type": "hybrid_linear", "base_model_type": "llama", "architectures": ["HybridLinearForCausalLM"],
+    "auto_map": {"AutoConfig": "configuration_hybrid_linear.HybridLinearConfig",
+                 "AutoModel": "modeling_hybrid_linear.HybridLinearModel",
+                 "AutoModelForCausalLM": "modeling_hybrid_linear.HybridLinearForCausalLM"},
+    "hybrid": {"version": 1,
+               "mode": "hybrid",                                             # hybrid | linear_only
+               "window": {"kind": "sliding", "size": 64, "sinks": 0},        # kind: sliding
+               "linear": {"span": "outside"},                                # outside | all
+               "feature_map": {"kind": "hedgehog", "dim": 64},               # kind: hedgehog; dim: f, features are 2f
+               "mixing": {"factor": "sigmoid"}}                              # sigmoid | exp: gamma from theta
+
+RoPE stands in both spellings, `rope_theta` + `rope_scaling` (transformers 4) and `rope_parameters` (5); they must agree.
+Works with transformers 4.56 and later, and 5. Anything unknown or impossible is a ValueError that names the key.
+"""
+import math
+
+from transformers import PretrainedConfig
+
+HYBRID_VERSION = 1
+HYBRID_CHOICES = {
+    ("mode",): ("hybrid", "linear_only"),
+    ("window", "kind"): ("sliding",),
+    ("linear", "span"): ("outside", "all"),
+    ("feature_map", "kind"): ("hedgehog",),
+    ("mixing", "factor"): ("sigmoid", "exp"),
+}
+HYBRID_INTEGERS = {("version",): 1, ("window", "size"): 1, ("window", "sinks"): 0, ("feature_map", "dim"): 1}
+ROPE_KEYS = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+
+
+class HybridLinearConfig(PretrainedConfig):
+    model_type = "hybrid_linear"
+    keys_to_ignore_at_inference = ["past_key_values"]
+
+    def __init__(
+        self,
+        vocab_size=32000,
+        hidden_size=4096,
+        intermediate_size=11008,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=None,
+        head_dim=None,
+        hidden_act="silu",
+        max_position_embeddings=2048,
+        initializer_range=0.02,
+        rms_norm_eps=1e-6,
+        use_cache=True,
+        attention_bias=False,
+        mlp_bias=False,
+        rope_theta=None,
+        rope_scaling=None,
+        rope_parameters=None,
+        tie_word_embeddings=False,
+        base_model_type="llama",
+        hybrid=None,
+        pad_token_id=None,
+        bos_token_id=None,
+        eos_token_id=None,
+        **kwargs,
+    ):
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.intermediate_size = intermediate_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.num_key_value_heads = num_attention_heads if num_key_value_heads is None else num_key_value_heads
+        self.head_dim = hidden_size // num_attention_heads if head_dim is None else head_dim
+        self.hidden_act = hidden_act
+        self.max_position_embeddings = max_position_embeddings
+        self.initializer_range = initializer_range
+        self.rms_norm_eps = rms_norm_eps
+        self.use_cache = use_cache
+        self.attention_bias = attention_bias
+        self.mlp_bias = mlp_bias
+        self.base_model_type = base_model_type
+        self.rope_theta, self.rope_scaling, self.rope_parameters = unify_rope(
+            rope_theta, rope_scaling, rope_parameters
+        )
+        self.hybrid = checked_hybrid(hybrid or default_hybrid(self.head_dim))
+        if base_model_type != "llama":
+            raise ValueError(f"base_model_type is {base_model_type!r}; these classes know llama")
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_attention_heads {num_attention_heads} is no multiple of num_key_value_heads {num_key_value_heads}"
+            )
+        super().__init__(
+            pad_token_id=pad_token_id,
+            bos_token_id=bos_token_id,
+            eos_token_id=eos_token_id,
+            tie_word_embeddings=tie_word_embeddings,
+            **kwargs,
+        )
+        self.tie_word_embeddings = tie_word_embeddings
+
+
+def default_hybrid(head_dim):
+    return {
+        "version": HYBRID_VERSION,
+        "mode": "hybrid",
+        "window": {"kind": "sliding", "size": 64, "sinks": 0},
+        "linear": {"span": "outside"},
+        "feature_map": {"kind": "hedgehog", "dim": head_dim},
+        "mixing": {"factor": "sigmoid"},
+    }
+
+
+def checked_hybrid(hybrid):
+    """Returns `hybrid` after checking each key; all violations at once."""
+    known = {path for path in (*HYBRID_CHOICES, *HYBRID_INTEGERS)}
+    given = {}
+    for key, value in hybrid.items():
+        if isinstance(value, dict):
+            given.update({(key, inner): v for inner, v in value.items()})
+        else:
+            given[(key,)] = value
+    wrong = [f"hybrid.{'.'.join(p)} is unknown to these classes" for p in given if p not in known]
+    wrong += [f"hybrid.{'.'.join(p)} is missing" for p in sorted(known) if p not in given]
+    for path, choices in HYBRID_CHOICES.items():
+        if path in given and given[path] not in choices:
+            wrong.append(f"hybrid.{'.'.join(path)} is {given[path]!r}; must be one of {', '.join(choices)}")
+    for path, lowest in HYBRID_INTEGERS.items():
+        if path in given and not (type(given[path]) is int and given[path] >= lowest):
+            wrong.append(f"hybrid.{'.'.join(path)} is {given[path]!r}; must be an integer of at least {lowest}")
+    if not wrong and given[("version",)] != HYBRID_VERSION:
+        wrong.append(f"hybrid.version is {given[('version',)]}; these classes read version {HYBRID_VERSION}")
+    if wrong:
+        raise ValueError("config.json: " + "; ".join(wrong))
+    return hybrid
+
+
+def unify_rope(theta, scaling, parameters):
+    """Both spellings of RoPE from either. Returns (rope_theta, rope_scaling or None, rope_parameters)."""
+    kept = {k: v for k, v in (scaling or {}).items() if k != "type"}
+    if scaling and "rope_type" not in kept:
+        kept["rope_type"] = scaling.get("type", "default")
+    old = {"rope_type": "default", **kept}
+    new = {"rope_type": "default", **(parameters or {})}
+    theta_new = new.pop("rope_theta", None)
+    old.pop("rope_theta", None)
+    if parameters and scaling and old != new:
+        raise ValueError(f"config.json: rope_scaling {old} and rope_parameters {new} contradict each other")
+    if theta is not None and theta_new is not None and not math.isclose(theta, theta_new):
+        raise ValueError(f"config.json: rope_theta {theta} and rope_parameters.rope_theta {theta_new} differ")
+    rope = new if parameters else old
+    if rope["rope_type"] not in ROPE_KEYS:
+        raise ValueError(f"config.json: RoPE type {rope['rope_type']!r}; must be one of {', '.join(ROPE_KEYS)}")
+    missing = [key for key in ROPE_KEYS[rope["rope_type"]] if key not in rope]
+    if missing:
+        raise ValueError(f"config.json: RoPE type {rope['rope_type']} lacks {', '.join(missing)}")
+    chosen = theta if theta is not None else theta_new if theta_new is not None else 10000.0
+    return chosen, None if rope["rope_type"] == "default" else dict(rope), {"rope_theta": chosen, **rope}
