@@ -1,0 +1,166 @@
+#include "worker/model/model_config.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/unit/model_files/folder.h"
+
+namespace tandem {
+namespace {
+
+// A small Llama's config; `more` replaces or adds keys because JSON's last duplicate wins.
+std::string Config(const std::string& more = "") {
+  return R"({"model_type":"llama","hidden_size":64,"intermediate_size":96,"num_hidden_layers":2,)"
+         R"("num_attention_heads":4,"num_key_value_heads":2,"vocab_size":50,"rms_norm_eps":1e-5,)"
+         R"("hidden_act":"silu","tie_word_embeddings":true)" +
+         (more.empty() ? "" : "," + more) + "}";
+}
+
+TEST(ModelConfig, ReadsBothSpellingsOfRope) {
+  const auto old = ParseModelConfig(
+      Config(
+          R"("rope_theta":500000.0,"rope_scaling":{"rope_type":"llama3","factor":8,)"
+          R"("low_freq_factor":1,"high_freq_factor":4,"original_max_position_embeddings":8192})"),
+      "c");
+  const auto named = ParseModelConfig(
+      Config(
+          R"("rope_parameters":{"rope_theta":500000.0,"rope_type":"llama3","factor":8,)"
+          R"("low_freq_factor":1,"high_freq_factor":4,"original_max_position_embeddings":8192})"),
+      "c");
+  ASSERT_TRUE(old.ok() && named.ok()) << old.status().message() << named.status().message();
+  EXPECT_EQ(RopeInverseFrequencies(old->rope, 64), RopeInverseFrequencies(named->rope, 64));
+  EXPECT_EQ(old->rope.theta, 500000.0);
+  EXPECT_EQ(old->head_dim, 16);
+  EXPECT_TRUE(old->tie_word_embeddings);
+  const auto linear =
+      ParseModelConfig(Config(R"("rope_scaling":{"type":"linear","factor":2.0})"), "c");
+  ASSERT_TRUE(linear.ok());
+  EXPECT_EQ(RopeInverseFrequencies(linear->rope, 16)[0], 0.5f);
+}
+
+TEST(ModelConfig, RopeFollowsItsFormula) {
+  RopeConfig rope;
+  const auto plain = RopeInverseFrequencies(rope, 64);
+  ASSERT_EQ(plain.size(), 32u);
+  for (size_t i = 0; i < plain.size(); ++i) {
+    const double omega = std::pow(10000.0, -2.0 * static_cast<double>(i) / 64);
+    EXPECT_NEAR(plain[i] / omega, 1, 3e-7) << i;
+  }
+  rope.type = "llama3";
+  rope.factor = 8;
+  rope.original_max_position_embeddings = 8192;
+  const auto scaled = RopeInverseFrequencies(rope, 64);
+  EXPECT_EQ(scaled[0], plain[0]);  // short waves stay
+  rope.theta = 500000;
+  EXPECT_NEAR(RopeInverseFrequencies(rope, 128)[63] / (std::pow(500000.0, -126.0 / 128) / 8), 1,
+              3e-7);  // long waves are divided
+}
+
+TEST(ModelConfig, EqualsTheBaseModelsFacts) {
+  const std::string directory = std::string(TANDEM_SOURCE_DIR) + "/examples/base-4m";
+  if (!PathExists(directory)) GTEST_SKIP() << directory << " is not there";
+  const auto config = ReadModelConfig(directory);
+  ASSERT_TRUE(config.ok()) << config.status().ToString();
+  const auto model = SafetensorsModel::Open(directory);
+  ASSERT_TRUE(model.ok()) << model.status().ToString();
+  const Status status = CheckModelTensors(*config, *model);
+  EXPECT_TRUE(status.ok()) << status.ToString();
+}
+
+struct BadConfig {
+  const char* what;
+  std::string json;
+  const char* message;
+};
+
+TEST(ModelConfig, RefusesEachBadConfigByName) {
+  const std::string rope5 = R"("rope_theta":10000,"rope_parameters":)";
+  const BadConfig cases[] = {
+      {"not JSON", "nonsense", "not a JSON object"},
+      {"a list", "[]", "not a JSON object"},
+      {"no model_type", "{}", "model_type is absent"},
+      {"another family", R"({"model_type":"mixtral"})", "model_type is \"mixtral\"; supported"},
+      {"missing size", R"({"model_type":"llama"})", "hidden_size is absent; it is needed"},
+      {"zero layers", Config(R"("num_hidden_layers":0)"),
+       "num_hidden_layers is 0; must be an integer in [1"},
+      {"size a string", Config(R"("vocab_size":"50")"), "vocab_size is \"50\"; must be an integer"},
+      {"size a fraction", Config(R"("hidden_size":64.5)"), "hidden_size is 64.5"},
+      {"huge size", Config(R"("vocab_size":18446744073709551615)"),
+       "vocab_size is 18446744073709551615"},
+      {"kv heads", Config(R"("num_key_value_heads":3)"), "must divide num_attention_heads 4"},
+      {"indivisible", Config(R"("hidden_size":66)"), "multiple of num_attention_heads 4"},
+      {"head_dim 12", Config(R"("head_dim":12)"), "head_dim is 12; must be a multiple of 8"},
+      {"bias", Config(R"("attention_bias":true)"),
+       "attention_bias is true; biases are not supported"},
+      {"mlp bias", Config(R"("mlp_bias":true)"), "mlp_bias is true"},
+      {"activation", Config(R"("hidden_act":"gelu")"), "hidden_act is \"gelu\"; must be 'silu'"},
+      {"quantized", Config(R"("quantization_config":{"bits":4})"), "quantized weights"},
+      {"eps", Config(R"("rms_norm_eps":-1)"), "rms_norm_eps is -1"},
+      {"tie a number", Config(R"("tie_word_embeddings":1)"), "must be true or false"},
+      {"rope dynamic", Config(R"("rope_scaling":{"type":"dynamic","factor":2})"),
+       "supported: default, linear, llama3"},
+      {"rope yarn", Config(R"("rope_scaling":{"rope_type":"yarn","factor":2})"),
+       "supported: default, linear, llama3"},
+      {"rope no factor", Config(R"("rope_scaling":{"rope_type":"linear"})"),
+       "rope_scaling.factor is absent"},
+      {"rope a list", Config(R"("rope_scaling":[1])"), "rope_scaling must be an object"},
+      {"rope theta", Config(R"("rope_theta":0)"), "rope_theta is 0"},
+      {"theta twice", Config(rope5 + R"({"rope_theta":5,"rope_type":"default"})"),
+       "contradicts rope_theta"},
+      {"rope twice",
+       Config(R"("rope_scaling":{"type":"linear","factor":2},)" + rope5 +
+              R"({"rope_theta":10000,"rope_type":"default"})"),
+       "contradicts rope_parameters"},
+      {"eos a string", Config(R"("eos_token_id":"</s>")"), "eos_token_id"},
+  };
+  for (const BadConfig& bad : cases) {
+    const auto config = ParseModelConfig(bad.json, "config.json");
+    ASSERT_FALSE(config.ok()) << bad.what;
+    EXPECT_EQ(config.status().code(), Code::kInvalidArgument) << bad.what;
+    EXPECT_NE(config.status().message().find(bad.message), std::string::npos)
+        << bad.what << ": " << config.status().message();
+  }
+}
+
+TEST(ModelConfig, NamesAllViolationsAtOnce) {
+  const auto config = ParseModelConfig(
+      Config(R"("vocab_size":0,"hidden_act":"relu","rope_theta":-1)"), "config.json");
+  ASSERT_FALSE(config.ok());
+  for (const char* key : {"vocab_size", "hidden_act", "rope_theta"}) {
+    EXPECT_NE(config.status().message().find(std::string("config.json: ") + key), std::string::npos)
+        << config.status().message();
+  }
+}
+
+TEST(ModelConfig, NamesWrongAndMissingTensors) {
+  TestFolder folder;
+  const auto config = ParseModelConfig(Config(), "c");
+  ASSERT_TRUE(config.ok());
+  std::vector<float> zeros(10000);
+  std::vector<TensorView> tensors = ExpectedTensors(*config);
+  for (TensorView& view : tensors) {
+    view.dtype = "F32";
+    view.data = reinterpret_cast<const std::byte*>(zeros.data());
+    view.bytes = *TensorBytes("F32", view.shape);
+  }
+  const std::string path = folder.File("model.safetensors");
+  ASSERT_TRUE(WriteSafetensors(path, tensors).ok());
+  EXPECT_TRUE(CheckModelTensors(*config, *SafetensorsModel::Open(folder.path())).ok());
+
+  tensors[1].shape = {63};  // layers.0.input_layernorm
+  tensors[1].bytes = 63 * 4;
+  tensors[2].name = "model.layers.0.self_attn.q_proj.bias";
+  tensors[3].dtype = "I32";
+  ASSERT_TRUE(WriteSafetensors(path, tensors).ok());
+  const Status status = CheckModelTensors(*config, *SafetensorsModel::Open(folder.path()));
+  ASSERT_FALSE(status.ok());
+  for (const char* part :
+       {"has the shape [63]; config.json promises [64]", "q_proj.weight' is missing",
+        "q_proj.bias' does not belong", "is I32; allowed: F32, F16, BF16"}) {
+    EXPECT_NE(status.message().find(part), std::string::npos) << part << "\n" << status.message();
+  }
+}
+
+}  // namespace
+}  // namespace tandem

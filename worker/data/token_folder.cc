@@ -1,0 +1,143 @@
+// The folder around the shards: manifest.json and passkey.json.
+#include <nlohmann/json.hpp>
+
+#include "base/digest.h"
+#include "base/files.h"
+#include "worker/data/token_shards.h"
+
+namespace tandem {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kMaxManifestBytes = int64_t{64} << 20;
+constexpr size_t kMaxPrompts = 100'000;
+
+Result<json> ReadJson(const std::string& path) {
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxManifestBytes));
+  json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!root.is_object()) return InvalidArgument(path + " is not a JSON object");
+  return root;
+}
+
+// The value of an integer key, or -1.
+int64_t IntegerOf(const json& object, const char* key) {
+  if (!object.is_object() || !object.contains(key) || !object[key].is_number_integer()) return -1;
+  return object[key].get<int64_t>();
+}
+
+std::string StringOf(const json& object, const char* key) {
+  if (!object.is_object() || !object.contains(key) || !object[key].is_string()) return "";
+  return object[key].get<std::string>();
+}
+
+// Empty when the file is as the manifest says.
+std::string CompareFile(const std::string& folder, const std::string& name, const json& entry,
+                        bool check_digests) {
+  const std::string path = JoinPath(folder, name);
+  if (name.find('/') != std::string::npos) return name + " is not a plain file name";
+  if (!PathExists(path)) return name + " is not there";
+  const std::string promised = StringOf(entry, "sha256");
+  if (promised.empty()) return name + " has no sha256 in manifest.json";
+  if (!check_digests) return "";
+  const Result<std::string> digest = Sha256OfFile(path);
+  if (!digest.ok()) return digest.status().message();
+  if (*digest != promised) {
+    return name + " has the digest " + *digest + "; manifest.json promises " + promised +
+           ": the file is damaged, delete the folder and prepare again";
+  }
+  return "";
+}
+
+void CheckFiles(const std::string& folder, const json& manifest, bool check_digests,
+                std::vector<std::string>* bad) {
+  const json none = json::object();
+  const json& files =
+      manifest.contains("files") && manifest["files"].is_object() ? manifest["files"] : none;
+  for (const char* name : {"train.bin", "train.idx", "validation.bin", "validation.idx"}) {
+    if (!files.contains(name)) {
+      bad->push_back(std::string("manifest.json does not name ") + name);
+    }
+  }
+  for (const auto& item : files.items()) {
+    const std::string wrong = CompareFile(folder, item.key(), item.value(), check_digests);
+    if (!wrong.empty()) bad->push_back(wrong);
+  }
+}
+
+Result<PasskeyPrompt> ParsePrompt(const json& entry, int64_t length, int64_t vocab_size) {
+  PasskeyPrompt prompt;
+  prompt.distance = IntegerOf(entry, "distance");
+  prompt.answer_start = IntegerOf(entry, "answer_start");
+  prompt.answer_length = IntegerOf(entry, "answer_length");
+  if (prompt.distance < 0 || !entry.contains("ids") || !entry["ids"].is_array()) {
+    return InvalidArgument("needs distance, ids, answer_start and answer_length");
+  }
+  for (const json& id : entry["ids"]) {
+    const bool fits = id.is_number_integer() && id.get<int64_t>() >= 0 &&
+                      (vocab_size == 0 || id.get<int64_t>() < vocab_size);
+    if (!fits) {
+      return InvalidArgument("holds the id " + id.dump().substr(0, 40) + "; must be in [0, " +
+                             std::to_string(vocab_size) + ")");
+    }
+    prompt.ids.push_back(id.get<int64_t>());
+  }
+  if (static_cast<int64_t>(prompt.ids.size()) != length) {
+    return InvalidArgument("has " + std::to_string(prompt.ids.size()) + " ids; length is " +
+                           std::to_string(length));
+  }
+  if (prompt.answer_start < 1 || prompt.answer_length < 1 || prompt.answer_start >= length ||
+      prompt.answer_length > length - prompt.answer_start) {
+    return InvalidArgument("has its answer outside ids 1 ... " + std::to_string(length - 1));
+  }
+  return prompt;
+}
+
+}  // namespace
+
+Status CheckTokenFolder(const std::string& folder, const TokenExpectations& expected) {
+  TANDEM_ASSIGN_OR_RETURN(const json manifest, ReadJson(JoinPath(folder, "manifest.json")));
+  std::vector<std::string> bad;
+  const int64_t version = IntegerOf(manifest, "version");
+  if (version != 1) {
+    bad.push_back("version is " + std::to_string(version) + "; must be 1: prepare again");
+  }
+  const std::string tokenizer = StringOf(manifest, "tokenizer_sha256");
+  if (!expected.tokenizer_sha256.empty() && tokenizer != expected.tokenizer_sha256) {
+    bad.push_back("tokenizer_sha256 is '" + tokenizer + "'; the model's tokenizer.json has " +
+                  expected.tokenizer_sha256 + ": prepare again with this model");
+  }
+  const int64_t max_id = IntegerOf(manifest, "max_id");
+  if (max_id < 0 || (expected.vocab_size > 0 && max_id >= expected.vocab_size)) {
+    bad.push_back("max_id is " + std::to_string(max_id) + "; must be in [0, " +
+                  std::to_string(expected.vocab_size) + "), the model's vocabulary");
+  }
+  CheckFiles(folder, manifest, expected.check_digests, &bad);
+  std::string text;
+  for (const std::string& line : bad) text += (text.empty() ? "" : "\n") + folder + ": " + line;
+  return bad.empty() ? Status::Ok() : InvalidArgument(text);
+}
+
+Result<std::vector<PasskeyPrompt>> ReadPasskeyPrompts(const std::string& folder,
+                                                      int64_t vocab_size) {
+  const std::string path = JoinPath(folder, "passkey.json");
+  std::vector<PasskeyPrompt> prompts;
+  if (!PathExists(path)) return prompts;
+  TANDEM_ASSIGN_OR_RETURN(const json root, ReadJson(path));
+  const int64_t length = IntegerOf(root, "length");
+  if (length < 2 || !root.contains("prompts") || !root["prompts"].is_array() ||
+      root["prompts"].size() > kMaxPrompts) {
+    return InvalidArgument(path + " needs length (2 or more) and prompts (at most 100000)");
+  }
+  for (const json& entry : root["prompts"]) {
+    Result<PasskeyPrompt> prompt = ParsePrompt(entry, length, vocab_size);
+    if (!prompt.ok()) {
+      return InvalidArgument(path + ": prompts[" + std::to_string(prompts.size()) + "] " +
+                             prompt.status().message());
+    }
+    prompts.push_back(std::move(prompt).value());
+  }
+  return prompts;
+}
+
+}  // namespace tandem
