@@ -1,1 +1,1 @@
-"""The transformers classes that travel inside every export of Tandem. They need torch and transformers only."""
+"""The transformers classes that travel inside every export. They need torch and transformers."""

@@ -1,21 +1,24 @@
-"""Configuration of a Llama whose attention was converted to linear attention plus a small softmax window.
+"""Configuration of a Llama converted to linear attention plus a small softmax window.
 
-A directory of such a model holds, in config.json, the base's own keys and
+config.json holds the base's own keys and
 
-    "model_type": "hybrid_linear", "base_model_type": "llama", "architectures": ["HybridLinearForCausalLM"],
+    "model_type": "hybrid_linear", "base_model_type": "llama",
+    "architectures": ["HybridLinearForCausalLM"],
     "auto_map": {"AutoConfig": "configuration_hybrid_linear.HybridLinearConfig",
                  "AutoModel": "modeling_hybrid_linear.HybridLinearModel",
                  "AutoModelForCausalLM": "modeling_hybrid_linear.HybridLinearForCausalLM"},
     "hybrid": {"version": 1,
-               "mode": "hybrid",                                             # hybrid | linear_only
-               "window": {"kind": "sliding", "size": 64, "sinks": 0},        # kind: sliding
-               "linear": {"span": "outside"},                                # outside | all
-               "feature_map": {"kind": "hedgehog", "dim": 64},               # kind: hedgehog; dim: f, features are 2f
-               "mixing": {"factor": "sigmoid"}}                              # sigmoid | exp: gamma from theta
+               "mode": "hybrid",                                # hybrid | linear_only
+               "window": {"kind": "sliding", "size": 64, "sinks": 0},
+               "linear": {"span": "outside"},                   # outside | all
+               "feature_map": {"kind": "hedgehog", "dim": 64},  # dim: f; features are 2f
+               "mixing": {"factor": "sigmoid"}}                 # sigmoid | exp: gamma from theta
 
-RoPE stands in both spellings, `rope_theta` + `rope_scaling` (transformers 4) and `rope_parameters` (5); they must agree.
-Works with transformers 4.56 and later, and 5. Anything unknown or impossible is a ValueError that names the key.
+RoPE may stand in both spellings, `rope_theta` + `rope_scaling` (transformers 4) and
+`rope_parameters` (5); they must agree. Works with transformers 4.56 and later, and 5. Anything
+unknown or impossible is a ValueError that names the key.
 """
+
 import math
 
 from transformers import PretrainedConfig
@@ -28,7 +31,12 @@ HYBRID_CHOICES = {
     ("feature_map", "kind"): ("hedgehog",),
     ("mixing", "factor"): ("sigmoid", "exp"),
 }
-HYBRID_INTEGERS = {("version",): 1, ("window", "size"): 1, ("window", "sinks"): 0, ("feature_map", "dim"): 1}
+HYBRID_INTEGERS = {
+    ("version",): 1,
+    ("window", "size"): 1,
+    ("window", "sinks"): 0,
+    ("feature_map", "dim"): 1,
+}
 ROPE_KEYS = {
     "default": (),
     "linear": ("factor",),
@@ -72,7 +80,9 @@ class HybridLinearConfig(PretrainedConfig):
         self.intermediate_size = intermediate_size
         self.num_hidden_layers = num_hidden_layers
         self.num_attention_heads = num_attention_heads
-        self.num_key_value_heads = num_attention_heads if num_key_value_heads is None else num_key_value_heads
+        self.num_key_value_heads = (
+            num_attention_heads if num_key_value_heads is None else num_key_value_heads
+        )
         self.head_dim = hidden_size // num_attention_heads if head_dim is None else head_dim
         self.hidden_act = hidden_act
         self.max_position_embeddings = max_position_embeddings
@@ -82,15 +92,15 @@ class HybridLinearConfig(PretrainedConfig):
         self.attention_bias = attention_bias
         self.mlp_bias = mlp_bias
         self.base_model_type = base_model_type
-        self.rope_theta, self.rope_scaling, self.rope_parameters = unify_rope(
-            rope_theta, rope_scaling, rope_parameters
-        )
+        self.rope_parameters = unify_rope(rope_theta, rope_scaling, rope_parameters)
+        self.rope_theta = self.rope_parameters["rope_theta"]
         self.hybrid = checked_hybrid(hybrid or default_hybrid(self.head_dim))
         if base_model_type != "llama":
             raise ValueError(f"base_model_type is {base_model_type!r}; these classes know llama")
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
-                f"num_attention_heads {num_attention_heads} is no multiple of num_key_value_heads {num_key_value_heads}"
+                f"num_attention_heads {num_attention_heads} is no multiple of "
+                f"num_key_value_heads {self.num_key_value_heads}"
             )
         super().__init__(
             pad_token_id=pad_token_id,
@@ -126,19 +136,25 @@ def checked_hybrid(hybrid):
     wrong += [f"hybrid.{'.'.join(p)} is missing" for p in sorted(known) if p not in given]
     for path, choices in HYBRID_CHOICES.items():
         if path in given and given[path] not in choices:
-            wrong.append(f"hybrid.{'.'.join(path)} is {given[path]!r}; must be one of {', '.join(choices)}")
+            wrong.append(
+                f"hybrid.{'.'.join(path)} is {given[path]!r}; must be one of {', '.join(choices)}"
+            )
     for path, lowest in HYBRID_INTEGERS.items():
         if path in given and not (type(given[path]) is int and given[path] >= lowest):
-            wrong.append(f"hybrid.{'.'.join(path)} is {given[path]!r}; must be an integer of at least {lowest}")
+            wrong.append(
+                f"hybrid.{'.'.join(path)} is {given[path]!r}; must be an integer >= {lowest}"
+            )
     if not wrong and given[("version",)] != HYBRID_VERSION:
-        wrong.append(f"hybrid.version is {given[('version',)]}; these classes read version {HYBRID_VERSION}")
+        wrong.append(
+            f"hybrid.version is {given[('version',)]}; these classes read version {HYBRID_VERSION}"
+        )
     if wrong:
         raise ValueError("config.json: " + "; ".join(wrong))
     return hybrid
 
 
 def unify_rope(theta, scaling, parameters):
-    """Both spellings of RoPE from either. Returns (rope_theta, rope_scaling or None, rope_parameters)."""
+    """rope_parameters from either spelling, or both if they agree."""
     kept = {k: v for k, v in (scaling or {}).items() if k != "type"}
     if scaling and "rope_type" not in kept:
         kept["rope_type"] = scaling.get("type", "default")
@@ -147,14 +163,20 @@ def unify_rope(theta, scaling, parameters):
     theta_new = new.pop("rope_theta", None)
     old.pop("rope_theta", None)
     if parameters and scaling and old != new:
-        raise ValueError(f"config.json: rope_scaling {old} and rope_parameters {new} contradict each other")
+        raise ValueError(
+            f"config.json: rope_scaling {old} and rope_parameters {new} contradict each other"
+        )
     if theta is not None and theta_new is not None and not math.isclose(theta, theta_new):
-        raise ValueError(f"config.json: rope_theta {theta} and rope_parameters.rope_theta {theta_new} differ")
+        raise ValueError(
+            f"config.json: rope_theta {theta} and rope_parameters.rope_theta {theta_new} differ"
+        )
     rope = new if parameters else old
     if rope["rope_type"] not in ROPE_KEYS:
-        raise ValueError(f"config.json: RoPE type {rope['rope_type']!r}; must be one of {', '.join(ROPE_KEYS)}")
+        raise ValueError(
+            f"config.json: RoPE type {rope['rope_type']!r}; must be one of {', '.join(ROPE_KEYS)}"
+        )
     missing = [key for key in ROPE_KEYS[rope["rope_type"]] if key not in rope]
     if missing:
         raise ValueError(f"config.json: RoPE type {rope['rope_type']} lacks {', '.join(missing)}")
     chosen = theta if theta is not None else theta_new if theta_new is not None else 10000.0
-    return chosen, None if rope["rope_type"] == "default" else dict(rope), {"rope_theta": chosen, **rope}
+    return {"rope_theta": chosen, **rope}

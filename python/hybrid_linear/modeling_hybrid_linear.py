@@ -1,28 +1,30 @@
-"""A Llama whose attention is linear attention plus a small sliding softmax window. Needs torch and transformers only.
+"""A Llama with linear attention plus a small sliding softmax window. Needs torch and transformers.
 
-Tensors beyond the base's own names, in every layer N (H query heads, d head_dim, f feature_map.dim), kept in fp32:
+Tensors beyond the base's own names, kept in fp32, in every layer N (H query heads, d head_dim, f
+feature_map.dim):
 
     model.layers.N.self_attn.feature_map_q.weight  (H, d, f)
-    model.layers.N.self_attn.feature_map_k.weight  (H, d, f)    one map per query head, also for keys
-    model.layers.N.self_attn.window_factors        (H)          theta; gamma = sigmoid(theta) or exp(theta)
+    model.layers.N.self_attn.feature_map_k.weight  (H, d, f)    per query head, also for keys
+    model.layers.N.self_attn.window_factors        (H)          theta: gamma = sigmoid or exp of it
 
-Each query i sees W_i, the last w keys and the first s ("sinks"), by softmax, and O_i, the keys outside W_i
-(linear.span outside) or all keys up to i (all), by the feature map phi(x) = max([softmax(xW), softmax(-xW)], 1e-12):
+Query i sees W_i, the last w keys and the first s ("sinks"), by softmax, and O_i, the keys outside
+W_i (linear.span outside) or all up to i (all), by phi(x) = max([softmax(xW), softmax(-xW)], 1e-12):
 
-    c_i = max over W_i of s_ij      e_ij = gamma exp(s_ij - c_i)      x_ij = phi_q(q_i) . phi_k(k_j)
+    c_i = max over W_i of s_ij    e_ij = gamma exp(s_ij - c_i)    x_ij = phi_q(q_i) . phi_k(k_j)
     y_i = (sum over W_i of e_ij v_j + sum over O_i of x_ij v_j) / (the same sums without v_j)
 
-In mode linear_only x runs over all j <= i and there is no e. Attention is computed in fp32, block by block of rows, with
-what left the window summed into a state: memory is O(T), and a decoding step costs the same at any position. A cache of
-one layer holds w-1 keys and values, s sinks, and the state S (H, 2f, d), z (H, 2f), whatever the length.
+In mode linear_only x runs over all j <= i and there is no e. Attention is computed in fp32, block
+by block of rows, and what left the window is summed into a state: memory is O(T), a decoding step
+costs the same at any position. A layer's cache holds w-1 keys and values, s sinks, S (H, 2f, d) and
+z (H, 2f), whatever the length.
 
-Shapes in names: B batch, K key-value heads, G query heads per key-value head, r rows of a block, m keys beside it,
-d head_dim, F = 2f.
+Shapes in names: B batch, K key-value heads, G query heads per key-value head, r rows of a block, m
+keys beside it, d head_dim, F = 2f.
 """
+
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
@@ -44,7 +46,7 @@ def at_least_fp32(x):
 
 
 class HybridLayerState:
-    """What one layer remembers. Positions count real tokens; padding has position -1 and is never seen."""
+    """What one layer remembers. Positions count real tokens; padding has -1 and is never seen."""
 
     names = ("k", "v", "positions", "sink_k", "sink_v", "sink_seen", "S", "z")
 
@@ -58,7 +60,7 @@ class HybridLayerState:
         self.z = k.new_zeros(batch, heads, num_groups, num_features)
 
     def pin_sinks(self, k, v, positions):
-        """Copies the keys at positions 0 ... s-1 to their places; rows may be shifted by padding."""
+        """Copies keys 0 ... s-1 to their places; rows may be shifted by padding."""
         places = torch.arange(self.sink_seen.shape[1], device=k.device)
         chosen_Bsr = positions[:, None, :] == places[None, :, None]
         pick = chosen_Bsr[:, None].to(k.dtype)
@@ -79,7 +81,7 @@ class HybridLayerState:
 
 
 class HybridLinearCache(Cache):
-    """The states of all layers: constant in size once the window is full. It cannot go back (crop)."""
+    """The layers' states: constant in size once the window is full. It cannot go back (crop)."""
 
     is_compileable = False
 
@@ -89,29 +91,21 @@ class HybridLinearCache(Cache):
         self.num_columns = 0  # tokens that came in, padding included
         self.real_tokens = None  # (B) without padding
 
+    def advance(self, states, positions):
+        """Takes the layers' states after the tokens at `positions` (B, t)."""
+        before = 0 if self.real_tokens is None else self.real_tokens
+        self.states, self.real_tokens = states, before + (positions >= 0).sum(1)
+        self.num_columns += positions.shape[1]
+
     def get_seq_length(self, layer_idx=0):
         return self.num_columns
 
     def get_max_cache_shape(self, layer_idx=0):
         return -1
 
-    def get_max_length(self, layer_idx=None):
-        return -1
-
-    def get_mask_sizes(self, query_length, layer_idx=0):
-        return self.num_columns + self._count(query_length), 0
-
-    @staticmethod
-    def _count(query):  # transformers 4 hands over the positions, 5 their number
-        return query if isinstance(query, int) else query.shape[0]
-
     @property
     def is_initialized(self):
         return self.num_columns > 0
-
-    @property
-    def is_sliding(self):
-        return [False] * len(self.states)
 
     def __len__(self):
         return len(self.states)
@@ -128,22 +122,16 @@ class HybridLinearCache(Cache):
         for state in self.states:
             state.select(beam_idx)
         if self.real_tokens is not None:
-            self.real_tokens = self.real_tokens.index_select(0, beam_idx.to(self.real_tokens.device))
+            rows = beam_idx.to(self.real_tokens.device)
+            self.real_tokens = self.real_tokens.index_select(0, rows)
 
     def batch_select_indices(self, indices):
         self.reorder_cache(indices)
 
-    def batch_repeat_interleave(self, repeats):
-        batch = self.real_tokens.shape[0]
-        self.reorder_cache(torch.arange(batch, device=self.real_tokens.device).repeat_interleave(repeats))
-
     def crop(self, *_, **__):
         raise NotImplementedError(
-            "HybridLinearCache cannot be cropped: its linear state is a sum. Start again from an empty cache."
+            "HybridLinearCache cannot be cropped: its state is a sum. Start from an empty cache."
         )
-
-    def update(self, *_, **__):
-        raise NotImplementedError("HybridLinearCache is filled by HybridLinearModel; it keeps no key-value list")
 
 
 # ---------------------------------------------------------------- layers
@@ -189,11 +177,11 @@ class HedgehogFeatureMap(nn.Module):
 
 
 class HybridLinearAttention(nn.Module):
-    def __init__(self, config, layer_idx):
+    def __init__(self, config):
         super().__init__()
-        heads, kv_heads, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        hybrid, bias = config.hybrid, config.attention_bias
-        self.layer_idx, self.num_kv_heads, self.num_groups, self.head_dim = layer_idx, kv_heads, heads // kv_heads, dim
+        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+        dim, hybrid, bias = config.head_dim, config.hybrid, config.attention_bias
+        self.num_kv_heads, self.num_groups, self.head_dim = kv_heads, heads // kv_heads, dim
         self.linear_only = hybrid["mode"] == "linear_only"
         self.window, self.sinks = hybrid["window"]["size"], hybrid["window"]["sinks"]
         self.span, self.factor = hybrid["linear"]["span"], hybrid["mixing"]["factor"]
@@ -207,7 +195,7 @@ class HybridLinearAttention(nn.Module):
         self.window_factors = nn.Parameter(torch.empty(heads))
 
     def forward(self, hidden, rope, positions, state=None):
-        """hidden: (B, t, D); rope: cos and sin (B, t, d); positions: (B, t). Returns the output and the new state."""
+        """hidden (B, t, D), rope: cos, sin (B, t, d), positions (B, t). Returns output and state."""
         q, k, v = (
             project(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for project in (self.q_proj, self.k_proj, self.v_proj)
@@ -215,31 +203,34 @@ class HybridLinearAttention(nn.Module):
         q, k, v = rotate(at_least_fp32(q), rope), rotate(at_least_fp32(k), rope), at_least_fp32(v)
         q = q.unflatten(1, (self.num_kv_heads, self.num_groups))
         if state is None:
-            state = HybridLayerState(k, v, self.num_groups, self.num_features, 0 if self.linear_only else self.sinks)
+            sinks = 0 if self.linear_only else self.sinks
+            state = HybridLayerState(k, v, self.num_groups, self.num_features, sinks)
         attend = self.attend_linear if self.linear_only else self.attend_hybrid
-        rows = [slice(start, start + BLOCK_ROWS) for start in range(0, q.shape[3], BLOCK_ROWS)]
-        y = torch.cat([attend(q[..., r, :], k[:, :, r], v[:, :, r], positions[:, r], state) for r in rows], 3)
+        parts = zip(*(x.split(BLOCK_ROWS, -2) for x in (q, k, v)), positions.split(BLOCK_ROWS, -1))
+        y = torch.cat([attend(*part, state) for part in parts], -2)
         y = y.flatten(1, 2).transpose(1, 2).flatten(2)
         return self.o_proj(y.to(hidden.dtype)), state
 
     def attend_hybrid(self, q, k, v, positions, state):
-        """One block. q: (B, K, G, r, d); k, v: (B, K, r, d); positions: (B, r). Moves the state past the block."""
+        """One block: q (B, K, G, r, d), k, v (B, K, r, d), positions (B, r). Moves the state on."""
         keys, values = torch.cat((state.k, k), 2), torch.cat((state.v, v), 2)
         key_positions = torch.cat((state.positions, positions), 1)
-        leaving = max(0, keys.shape[2] - (self.window - 1))  # keys that no row after this block has in its window
+        # The first `leaving` keys are in no window of a row after this block.
+        leaving = max(0, keys.shape[2] - (self.window - 1))
         number, total = self.window_sums(q, keys, values, positions, key_positions, k, v, state)
 
         phi_q = self.feature_map_q(q, self.num_kv_heads)
         if self.span == "all":
-            old_k, old_v, old_positions, newest = k, v, positions, positions
-        else:  # `number` is final for them only when the block ends: here the rows that have them outside
-            old_k, old_v, old_positions = keys[:, :, :leaving], values[:, :, :leaving], key_positions[:, :leaving]
-            newest = positions - self.window
-        first = 0 if self.span == "all" else self.sinks
+            old_k, old_v, old_positions, newest, first = k, v, positions, positions, 0
+        else:  # a row sees those that have left its own window
+            old_k, old_v = keys[:, :, :leaving], values[:, :, :leaving]
+            old_positions, newest = key_positions[:, :leaving], positions - self.window
+            first = self.sinks
         phi_k = self.feature_map_k(old_k[:, :, None], self.num_kv_heads)
-        mask_Brm = (old_positions[:, None, :] <= newest[:, :, None]) & (old_positions[:, None, :] >= first)
+        seen = old_positions >= first
+        mask_Brm = seen[:, None, :] & (old_positions[:, None, :] <= newest[:, :, None])
         linear_number, linear_total = linear_sums(phi_q, phi_k, old_v, mask_Brm, state)
-        state.fold(phi_k, old_v, old_positions >= first)
+        state.fold(phi_k, old_v, seen)
 
         state.k, state.v = keys[:, :, leaving:].contiguous(), values[:, :, leaving:].contiguous()
         state.positions = key_positions[:, leaving:].contiguous()
@@ -288,9 +279,9 @@ def linear_sums(phi_q, phi_k, v, mask_Brm, state):
 
 
 class HybridLinearDecoderLayer(nn.Module):
-    def __init__(self, config, layer_idx):
+    def __init__(self, config):
         super().__init__()
-        self.self_attn = HybridLinearAttention(config, layer_idx)
+        self.self_attn = HybridLinearAttention(config)
         self.mlp = HybridLinearMLP(config)
         self.input_layernorm = HybridLinearRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = HybridLinearRMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -301,7 +292,7 @@ class HybridLinearDecoderLayer(nn.Module):
         return hidden + self.mlp(self.post_attention_layernorm(hidden)), state
 
 
-# ---------------------------------------------------------------- RoPE: pairs (i, i + d/2), tables in fp32
+# ---------------------------------------------------------------- RoPE: pairs (i, i + d/2), in fp32
 
 
 def inverse_frequencies(config, device):
@@ -310,7 +301,8 @@ def inverse_frequencies(config, device):
     if rope["rope_type"] == "linear":
         return frequency / rope["factor"]
     if rope["rope_type"] == "llama3":
-        low, high, length = rope["low_freq_factor"], rope["high_freq_factor"], rope["original_max_position_embeddings"]
+        low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+        length = rope["original_max_position_embeddings"]
         share = ((length * frequency / (2 * math.pi) - low) / (high - low)).clamp(0, 1)
         return (1 - share) * frequency / rope["factor"] + share * frequency
     return frequency
@@ -338,7 +330,7 @@ class HybridLinearPreTrainedModel(PreTrainedModel):
         return False
 
     def _init_weights(self, module):
-        """Only for models made from a config. Whole tensors by nn.init: transformers 5 skips those that were loaded."""
+        """For models made from a config. nn.init on whole tensors skips what was loaded."""
         if isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
             if getattr(module, "bias", None) is not None:
@@ -348,65 +340,52 @@ class HybridLinearPreTrainedModel(PreTrainedModel):
         elif isinstance(module, HedgehogFeatureMap):
             nn.init.normal_(module.weight, mean=0.0, std=module.weight.shape[1] ** -0.5)
         elif isinstance(module, HybridLinearAttention):
-            gamma = 0.1
-            sigmoid = self.config.hybrid["mixing"]["factor"] == "sigmoid"
-            nn.init.constant_(module.window_factors, math.log(gamma / (1 - gamma) if sigmoid else gamma))
+            theta = math.log(0.1 / 0.9) if module.factor == "sigmoid" else math.log(0.1)
+            nn.init.constant_(module.window_factors, theta)
 
 
 class HybridLinearModel(HybridLinearPreTrainedModel):
     def __init__(self, config):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(HybridLinearDecoderLayer(config, i) for i in range(config.num_hidden_layers))
+        layers = [HybridLinearDecoderLayer(config) for _ in range(config.num_hidden_layers)]
+        self.layers = nn.ModuleList(layers)
         self.norm = HybridLinearRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_init()
 
-    def get_input_embeddings(self):
-        return self.embed_tokens
-
-    def set_input_embeddings(self, value):
-        self.embed_tokens = value
-
     def forward(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        position_ids=None,
-        past_key_values=None,
-        inputs_embeds=None,
-        use_cache=None,
-        cache=None,
-        output_hidden_states=None,
-        output_attentions=None,
-        return_dict=None,
-        **kwargs,
-    ):
-        """attention_mask: None, or (B, tokens so far or new tokens) of ones with zeros on the left (padding)."""
+        self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None,
+        inputs_embeds=None, use_cache=None, cache=None, output_hidden_states=None,
+        output_attentions=None, return_dict=None, **kwargs,
+    ):  # fmt: skip
+        """attention_mask: (B, tokens so far, or new ones); zeros on the left are padding."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds")
         if output_attentions:
-            raise ValueError("output_attentions: linear attention has no matrix of weights to return")
+            raise ValueError("output_attentions: linear attention has no matrix of weights")
         hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         cache = cache if cache is not None else past_key_values
         if cache is None and self._wants_cache(use_cache, attention_mask):
             cache = HybridLinearCache()
         if cache is not None and not isinstance(cache, HybridLinearCache):
-            raise ValueError(f"the cache is a {type(cache).__name__}; pass a HybridLinearCache or none")
+            raise ValueError(f"cache is a {type(cache).__name__}; pass a HybridLinearCache or none")
         positions = real_positions(hidden, attention_mask, cache)
-        rope = self._rope(positions if position_ids is None else position_ids.expand(positions.shape), hidden.device)
-        all_hidden = [hidden]
-        for index, layer in enumerate(self.layers):
-            state = cache.states[index] if cache is not None and cache.states else None
+        rope = self._rope(positions if position_ids is None else position_ids, hidden.device)
+        all_hidden, new_states = [hidden], []
+        old_states = (cache.states if cache is not None else None) or [None] * len(self.layers)
+        for layer, state in zip(self.layers, old_states):
             hidden, state = layer(hidden, rope, positions, state)
             all_hidden.append(hidden)
-            if cache is not None:
-                cache.states[index : index + 1] = [state]
+            new_states.append(state)
         hidden = all_hidden[-1] = self.norm(hidden)
         if cache is not None:
-            advance(cache, positions)
+            cache.advance(new_states, positions)
         output = BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)
-        wants_hidden = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        if wants_hidden:
+        if (
+            self.config.output_hidden_states
+            if output_hidden_states is None
+            else output_hidden_states
+        ):
             output.hidden_states = tuple(all_hidden)
         return output if return_dict is not False else output.to_tuple()
 
@@ -416,7 +395,8 @@ class HybridLinearModel(HybridLinearPreTrainedModel):
         return self.config.use_cache and not self.training and padded_left(attention_mask)
 
     def _rope(self, positions, device):
-        tables = self.__dict__.setdefault("_frequencies", {})  # per device; no buffer, nothing is made in __init__
+        # Per device, made here: buffers made in __init__ hold garbage after transformers 5 loads.
+        tables = self.__dict__.setdefault("_frequencies", {})
         if device not in tables:
             tables[device] = inverse_frequencies(self.config, device)
         angle = positions[..., None].float() * tables[device]
@@ -426,7 +406,7 @@ class HybridLinearModel(HybridLinearPreTrainedModel):
 
 def padded_left(attention_mask):
     """True if no zero follows a one."""
-    return attention_mask is None or not bool((attention_mask[:, 1:] < attention_mask[:, :-1]).any())
+    return attention_mask is None or bool((attention_mask.int().diff(dim=-1) >= 0).all())
 
 
 def real_positions(hidden, attention_mask, cache):
@@ -438,20 +418,13 @@ def real_positions(hidden, attention_mask, cache):
         return seen + torch.arange(length, device=hidden.device).expand(batch, length)
     if attention_mask.dim() != 2 or attention_mask.shape[1] not in (length, past + length):
         raise ValueError(
-            f"attention_mask has shape {tuple(attention_mask.shape)}; must be ({batch}, {past + length}): "
-            "one number per token"
+            f"attention_mask has shape {tuple(attention_mask.shape)}; must be "
+            f"({batch}, {past + length}), a number per token"
         )
     if cache is not None and not padded_left(attention_mask):
-        raise ValueError("attention_mask: with a cache, padding must be on the left (tokenizer.padding_side='left')")
+        raise ValueError("attention_mask: with a cache, padding must be on the left")
     real = attention_mask[:, -length:].to(hidden.device).long()
     return (seen + real.cumsum(1) - 1).masked_fill(real == 0, -1)
-
-
-def advance(cache, positions):
-    batch, length = positions.shape
-    before = 0 if cache.real_tokens is None else cache.real_tokens
-    cache.real_tokens = before + (positions >= 0).sum(1)
-    cache.num_columns += length
 
 
 class HybridLinearForCausalLM(HybridLinearPreTrainedModel, GenerationMixin):
@@ -464,79 +437,47 @@ class HybridLinearForCausalLM(HybridLinearPreTrainedModel, GenerationMixin):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
-    def get_input_embeddings(self):
-        return self.model.embed_tokens
-
-    def set_input_embeddings(self, value):
-        self.model.embed_tokens = value
-
-    def get_output_embeddings(self):
-        return self.lm_head
-
-    def set_output_embeddings(self, value):
-        self.lm_head = value
-
     def forward(
-        self,
-        input_ids=None,
-        attention_mask=None,
-        position_ids=None,
-        past_key_values=None,
-        inputs_embeds=None,
-        labels=None,
-        use_cache=None,
-        cache=None,
-        output_hidden_states=None,
-        output_attentions=None,
-        return_dict=None,
-        logits_to_keep=0,
-        **kwargs,
-    ):
+        self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None,
+        inputs_embeds=None, labels=None, use_cache=None, cache=None, output_hidden_states=None,
+        output_attentions=None, return_dict=None, logits_to_keep=0, **kwargs,
+    ):  # fmt: skip
         outputs = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            inputs_embeds=inputs_embeds,
-            use_cache=use_cache,
-            cache=cache,
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
+            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache,
+            cache, output_hidden_states, output_attentions,
+        )  # fmt: skip
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, kept if logits_to_keep is not 0 else slice(None)])
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])  # 0 keeps all
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
         output = CausalLMOutputWithPast(
-            loss=loss, logits=logits, past_key_values=outputs.past_key_values, hidden_states=outputs.hidden_states
+            loss,
+            logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
         )
         return output if return_dict is not False else output.to_tuple()
 
     def prepare_inputs_for_generation(
-        self,
-        input_ids,
-        past_key_values=None,
-        attention_mask=None,
-        inputs_embeds=None,
-        cache=None,
-        next_sequence_length=None,
-        use_cache=None,
-        **kwargs,
-    ):
-        """What the cache has not seen yet. Written here because transformers 4 and 5 cut the inputs differently."""
+        self, input_ids, past_key_values=None, attention_mask=None, inputs_embeds=None, cache=None,
+        next_sequence_length=None, use_cache=None, **kwargs,
+    ):  # fmt: skip
+        """What the cache has not seen yet: transformers 4 and 5 cut the inputs differently."""
         cache = cache if cache is not None else past_key_values
         past = 0 if cache is None else cache.get_seq_length()
         inputs = {"cache": cache, "attention_mask": attention_mask, "use_cache": use_cache}
         if inputs_embeds is not None and past == 0:
             return {**inputs, "inputs_embeds": inputs_embeds}
         total = input_ids.shape[1] if attention_mask is None else attention_mask.shape[1]
+        if past and attention_mask is None and next_sequence_length:
+            total = past + next_sequence_length
         if past and total > past:
             input_ids = input_ids[:, -(total - past) :]
         return {**inputs, "input_ids": input_ids}
 
 
-# Lets AutoModel find the classes when this file is imported as part of a package; from a model directory, auto_map does.
+# save_pretrained then copies these files and writes auto_map, wherever the classes came from.
 HybridLinearConfig.register_for_auto_class()
 HybridLinearModel.register_for_auto_class("AutoModel")
 HybridLinearForCausalLM.register_for_auto_class("AutoModelForCausalLM")
