@@ -1,0 +1,25 @@
+// Any bytes as a job file: no crash, and what is accepted keeps its promises.
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "base/status.h"
+#include "spec/spec.h"
+
+// Called once per input; aborts on a broken promise. Returns 0, as libFuzzer wants.
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
+  const std::string text(reinterpret_cast<const char*>(bytes), size);
+  const auto outcome = tandem::ReadSpec(text, "/base");
+  for (const auto& violation : outcome.violations) TANDEM_CHECK(!violation.message.empty());
+  // Also over what was read beside violations: a client could send just that.
+  const auto violations = tandem::Validate(outcome.parsed.spec);
+  if (!violations.empty()) return 0;
+  const auto resolved = tandem::Resolve(outcome.parsed.spec);
+  const std::string canonical = tandem::CanonicalJson(resolved);
+  TANDEM_CHECK(tandem::Validate(resolved).empty());
+  TANDEM_CHECK(tandem::CanonicalJson(tandem::Resolve(resolved)) == canonical);
+  const auto again = tandem::ReadSpec(tandem::SpecToYaml(resolved), "/");
+  TANDEM_CHECK_MSG(again.violations.empty(), tandem::ViolationsToText(again.violations));
+  TANDEM_CHECK_MSG(tandem::CanonicalJson(again.parsed.spec) == canonical, canonical);
+  return 0;
+}
