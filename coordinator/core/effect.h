@@ -1,7 +1,9 @@
-// Effects: what Step wants done, in the order in which it must be done: persist, reply, command, notify.
+// Effects: what Step wants done, in the order in which it must be done: persist, reply, command,
+// notify.
 //
-// Nothing after `persist` may leave the process before the commit has succeeded. If the commit fails, the memory is ahead
-// of the disk: drop all effects, answer kUnavailable, and start again from the store. Values; no thread of their own.
+// Nothing after `persist` may leave the process before the commit has succeeded. If the commit
+// fails, the memory is ahead of the disk: drop all effects, answer kUnavailable, and start again
+// from the store. Values; no thread of their own.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +24,8 @@ struct JobEvent {
   JobUid job;
   Epoch epoch = 0;
   int64_t wall_ms = 0;
-  // created, admitted, started, stage_started, stage_committed, checkpoint, attempt_ended, cancelling, cancelled,
-  // succeeded, failed
+  // created, admitted, started, stage_started, stage_committed, checkpoint, stopping,
+  // attempt_ended, cancelling, cancelled, succeeded, failed
   std::string kind;
   std::string message;
   JobState before = JobState::kPending;  // equal when only something else changed
@@ -33,27 +35,28 @@ struct JobEvent {
 
 // Rows to write in one transaction. A row replaces the one with its key.
 struct Persist {
-  std::vector<Job> jobs;             // as they are after the step, each once
-  std::vector<JobEvent> events;      // ascending revisions without a gap
+  std::vector<Job> jobs;         // as they are after the step, each once
+  std::vector<JobEvent> events;  // ascending revisions without a gap
   std::vector<RequestRecord> requests;
   std::vector<Worker> workers;
   std::vector<std::string> forgotten_requests;
   std::vector<WorkerName> forgotten_workers;
-  Revision drop_events_below = 0;    // 0: none
+  Revision drop_events_below = 0;  // 0: none
   bool empty() const;
 };
 
-// The answer to a user's event. The job or worker is to be read from the state as published with this step.
+// The answer to a user's event. The job or worker is to be read from the state as published with
+// this step.
 struct Reply {
   RequestToken token = 0;
   Status status;
-  JobUid job;         // set when ok and about a job
-  WorkerName worker;  // set when ok and about a worker
+  JobUid job;             // set when ok and about a job
+  WorkerName worker;      // set when ok and about a worker
   bool replayed = false;  // a create request that had been answered before
 };
 
-// Commands go to one stream of one agent. They follow from the state: if the stream is gone, drop them; they are given
-// again when the agent registers. All are idempotent by (job, epoch).
+// Commands go to one stream of one agent. They follow from the state: if the stream is gone, drop
+// them; they are given again when the agent registers. All are idempotent by (job, epoch).
 struct LaunchAttempt {
   AttemptRef attempt;
   std::string job_name;
@@ -93,8 +96,8 @@ struct Effects {
   Persist persist;
   std::vector<Reply> replies;
   std::vector<Command> commands;
-  // Notify: persist.events are what watchers get. Beside them, whatever looks different now (also live state, such as
-  // progress and pending reasons), for the published snapshot.
+  // Notify: persist.events are what watchers get. Beside them, whatever looks different now (also
+  // live state, such as progress and pending reasons), for the published snapshot.
   std::set<JobUid> touched_jobs;
   std::set<WorkerName> touched_workers;
   std::set<WorkerName> removed_workers;

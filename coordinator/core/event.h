@@ -1,7 +1,9 @@
-// Event: everything that can happen to the coordinator. Facts, in the past tense; what follows from them is Step's to say.
+// Event: everything that can happen to the coordinator. Facts, in the past tense; what follows from
+// them is Step's to say.
 //
-// Events from agents carry the connection they came on. An event of a connection that is no longer the worker's is
-// ignored: the agent registers again on its new stream and says there what lives. Values; built by the service.
+// Events from agents carry the connection they came on. An event of a connection that is no longer
+// the worker's is ignored: the agent registers again on its new stream and says there what lives.
+// Values; built by the service.
 #pragma once
 
 #include <cstdint>
@@ -29,19 +31,21 @@ struct StoreLoaded {
 
 struct JobCreated {
   RequestToken token = 0;
-  std::string request_id;  // "": not idempotent
-  std::string request_digest;  // same id and same digest: the first answer again; another digest: kInvalidArgument
-  JobUid uid;              // fresh; unused if the request is replayed
+  std::string request_id;      // "": not idempotent
+  std::string request_digest;  // same id and same digest: the first answer again; another digest:
+                               // kInvalidArgument
+  JobUid uid;                  // fresh; unused if the request is replayed
   std::string project;
-  std::string name;        // if taken in the project, "-2", "-3", ... is appended
+  std::string name;  // if taken in the project, "-2", "-3", ... is appended
   int64_t priority = 0;
   int64_t slots = 1;
   Blob spec;
   std::string spec_digest;
-  std::string message;     // a warning to show until something happens, or ""
+  std::string message;  // a warning to show until something happens, or ""
 };
 
-// Idempotent: fine while CANCELLING and when CANCELLED. kFailedPrecondition when it has ended otherwise.
+// Idempotent: fine while CANCELLING and when CANCELLED. kFailedPrecondition when it has ended
+// otherwise.
 struct JobCancelRequested {
   RequestToken token = 0;
   JobUid uid;
@@ -82,7 +86,8 @@ struct WorkerDrainAnnounced {
   ConnectionId connection = 0;
 };
 
-// An attempt that the agent has, LAUNCHING or RUNNING. (ENDED is AttemptEnded, also when it comes in a heartbeat.)
+// An attempt that the agent has, LAUNCHING or RUNNING. (ENDED is AttemptEnded, also when it comes
+// in a heartbeat.)
 struct AttemptReport {
   AttemptRef attempt;
   bool running = false;

@@ -1,8 +1,9 @@
-// State: all that the coordinator knows. Confined to the state thread; changed by Step alone (step.h).
+// State: all that the coordinator knows. Confined to the state thread; changed by Step alone
+// (step.h).
 //
-// Members are grouped by how long they live: "durable" ones go to the store in the same transaction as the event that
-// changed them, "live" ones are rebuilt after a restart from what the agents say. Containers are ordered, so that the
-// same events give the same effects in the same order.
+// Members are grouped by how long they live: "durable" ones go to the store in the same transaction
+// as the event that changed them, "live" ones are rebuilt after a restart from what the agents say.
+// Containers are ordered, so that the same events give the same effects in the same order.
 #pragma once
 
 #include <cstdint>
@@ -18,11 +19,11 @@ namespace tandem::core {
 
 // Every number the core decides by. Everything has a limit.
 struct Limits {
-  int64_t lease_ms = 10'000;           // silent for half of it: SUSPECT; for all of it: LOST
-  int64_t heartbeat_ms = 2'000;        // told to agents
+  int64_t lease_ms = 10'000;            // silent for half of it: SUSPECT; for all of it: LOST
+  int64_t heartbeat_ms = 2'000;         // told to agents
   int64_t cancel_deadline_ms = 30'000;  // after it a cancelled job ends without its agent's word
-  int64_t backoff_first_ms = 500;      // before the first retry: most crashes are single
-  int64_t backoff_base_ms = 5'000;     // before the second; then doubling
+  int64_t backoff_first_ms = 500;       // before the first retry: most crashes are single
+  int64_t backoff_base_ms = 5'000;      // before the second; then doubling
   int64_t backoff_max_ms = 600'000;
   int64_t max_ends_without_commit = 3;  // then FAILED(NO_PROGRESS)
   int64_t max_jobs = 100'000;
@@ -30,7 +31,7 @@ struct Limits {
   int64_t max_workers = 10'000;
   int64_t request_memory_ms = 24 * 3'600'000;  // how long a request id is remembered
   int64_t worker_memory_ms = 24 * 3'600'000;   // how long a lost worker is listed
-  int64_t kept_events = 100'000;       // older ones are deleted from the store
+  int64_t kept_events = 100'000;               // older ones are deleted from the store
 };
 
 // The newest attempt of a job. Durable.
@@ -45,35 +46,36 @@ struct Job {
   // Durable, fixed at creation.
   JobUid uid;
   std::string project;
-  std::string name;        // unique in the project
-  int64_t priority = 0;    // larger first
-  int64_t slots = 1;       // the gang: all on one worker, or none
-  Blob spec;               // the resolved spec, opaque
+  std::string name;      // unique in the project
+  int64_t priority = 0;  // larger first
+  int64_t slots = 1;     // the gang: all on one worker, or none
+  Blob spec;             // the resolved spec, opaque
   std::string spec_digest;
   Revision submit_revision = 0;  // FIFO among equal priorities; kept when the job is queued again
   int64_t create_wall_ms = 0;
   // Durable.
   JobState state = JobState::kPending;
-  Revision revision = 0;   // of its last event; the etag
-  Epoch epoch = 0;         // of `attempt`; attempts so far
+  Revision revision = 0;  // of its last event; the etag
+  Epoch epoch = 0;        // of `attempt`; attempts so far
   Attempt attempt;
-  std::string message;     // what happened last, in words for people
-  std::string reason;      // FAILED: a cause, or NO_PROGRESS; PENDING after a failure: its cause; else ""
+  std::string message;  // what happened last, in words for people
+  std::string
+      reason;  // FAILED: a cause, or NO_PROGRESS; PENDING after a failure: its cause; else ""
   int64_t start_wall_ms = 0;  // 0: not yet
   int64_t end_wall_ms = 0;
   int64_t ends_in_a_row = 0;     // failed attempts since the last progress: how long to wait
   int64_t charged_ends = 0;      // those of them that the job caused: when to give up
   int64_t committed_stage = -1;  // furthest committed checkpoint or stage: what counts as progress
   int64_t committed_step = -1;
-  std::string checkpoint;        // directory of the newest committed checkpoint, or ""
-  Blob report;                   // opaque; null until evaluated
+  std::string checkpoint;  // directory of the newest committed checkpoint, or ""
+  Blob report;             // opaque; null until evaluated
   std::string artifact;
   std::string report_path;
   // Live.
   Progress progress;
-  int64_t active_stage = -1;          // newest stage seen in this epoch
-  int64_t backoff_until_ms = 0;       // monotonic; a restart of the coordinator ends it early
-  int64_t cancel_deadline_ms = 0;     // monotonic; CANCELLING only
+  int64_t active_stage = -1;       // newest stage seen in this epoch
+  int64_t backoff_until_ms = 0;    // monotonic; a restart of the coordinator ends it early
+  int64_t cancel_deadline_ms = 0;  // monotonic; CANCELLING only
   PendingReason pending_reason = PendingReason::kNone;
   std::string pending_detail;
 };
@@ -84,25 +86,27 @@ enum class Liveness { kAlive, kSuspect, kLost };
 // An attempt that occupies slots of a worker.
 struct Occupant {
   int64_t slots = 0;
-  // False: fenced, but not known to be dead (an agent that did not answer a cancel, an old epoch after a partition).
+  // False: fenced, but not known to be dead (an agent that did not answer a cancel, an old epoch
+  // after a partition).
   bool owned = true;
   // The agent has named it; from then on its absence in a heartbeat means that it is gone.
   bool seen = false;
+  int64_t absent_since_ms = 0;  // monotonic; 0: the newest heartbeat named it, or none has come
 };
 
 struct Worker {
   // Durable.
   WorkerName name;
-  std::string incarnation;           // new at each start of the agent
-  std::string former_incarnation;    // refused if it comes back: two agents must not share a name
+  std::string incarnation;         // new at each start of the agent
+  std::string former_incarnation;  // refused if it comes back: two agents must not share a name
   int64_t slots = 0;
   std::string host, version, device, metrics_address;
-  Drain drain = Drain::kNone;        // kByAgent ends with the incarnation
+  Drain drain = Drain::kNone;  // kByAgent ends with the incarnation
   // Live.
-  ConnectionId connection = 0;       // 0: not connected
+  ConnectionId connection = 0;  // 0: not connected
   Liveness liveness = Liveness::kSuspect;
-  int64_t last_seen_ms = 0;          // monotonic
-  int64_t last_seen_wall_ms = 0;     // 0: not since the coordinator started
+  int64_t last_seen_ms = 0;       // monotonic
+  int64_t last_seen_wall_ms = 0;  // 0: not since the coordinator started
   std::map<AttemptRef, Occupant> occupants;
 };
 
@@ -131,19 +135,21 @@ struct Counters {
 struct State {
   Limits limits;
   // Durable.
-  Revision revision = 0;           // of the newest event
-  Revision oldest_event = 1;       // of the oldest event that the store keeps
+  Revision revision = 0;      // of the newest event
+  Revision oldest_event = 1;  // of the oldest event that the store keeps
   std::map<JobUid, Job> jobs;
   std::map<WorkerName, Worker> workers;
   std::map<std::string, RequestRecord> requests;
   // Live.
-  int64_t generation = 0;          // the store's: larger with each coordinator
-  bool loaded = false;             // StoreLoaded was stepped; nothing else may come before it
+  int64_t generation = 0;  // the store's: larger with each coordinator
+  bool loaded = false;     // StoreLoaded was stepped; nothing else may come before it
   Counters counters;
   // Derived from the above.
   std::map<std::tuple<std::string, std::string>, JobUid> job_by_name;  // (project, name)
-  std::set<QueueKey> queue;        // PENDING jobs, in the order in which they are tried
-  std::set<JobUid> cancelling;     // CANCELLING jobs
+  std::map<std::tuple<std::string, std::string>, int64_t>
+      name_suffix;              // all smaller ones are taken
+  std::set<QueueKey> queue;     // PENDING jobs, in the order in which they are tried
+  std::set<JobUid> cancelling;  // CANCELLING jobs
   std::set<std::tuple<int64_t, std::string>> requests_by_age;  // (wall_ms, id)
 };
 

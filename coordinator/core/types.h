@@ -1,7 +1,8 @@
-// Types: the words that the core, its store and the service share. Plain values, copied freely; no behaviour but names.
+// Types: the words that the core, its store and the service share. Plain values, copied freely; no
+// behaviour but names.
 //
-// Why not protobuf: the core must compile and be tested without it, and what a database row holds must not change
-// because a message did. The service translates at its edge.
+// Why not protobuf: the core must compile and be tested without it, and what a database row holds
+// must not change because a message did. The service translates at its edge.
 #pragma once
 
 #include <cstdint>
@@ -11,19 +12,22 @@
 
 namespace tandem::core {
 
-using JobUid = std::string;        // immutable, names folders; chosen by the service
+using JobUid = std::string;  // immutable, names folders; chosen by the service
 using WorkerName = std::string;
-using Epoch = int64_t;             // numbers a job's attempts: 1, 2, ...; 0: none yet
-using Revision = int64_t;          // numbers events over all jobs: 1, 2, ...
-using RequestToken = uint64_t;     // names a caller that waits for a Reply; 0: nobody waits
-using ConnectionId = uint64_t;     // names one stream of one agent, unique within a coordinator process; 0: none
-using Blob = std::shared_ptr<const std::string>;  // opaque bytes, shared so that copies of a Job stay cheap
+using Epoch = int64_t;          // numbers a job's attempts: 1, 2, ...; 0: none yet
+using Revision = int64_t;       // numbers events over all jobs: 1, 2, ...
+using RequestToken = uint64_t;  // names a caller that waits for a Reply; 0: nobody waits
+using ConnectionId =
+    uint64_t;  // names one stream of one agent, unique within a coordinator process; 0: none
+using Blob =
+    std::shared_ptr<const std::string>;  // opaque bytes, shared so that copies of a Job stay cheap
 
 inline Blob MakeBlob(std::string bytes) {
   return std::make_shared<const std::string>(std::move(bytes));
 }
 
-// Time comes from outside. Leases and deadlines use the monotonic clock, records for people the wall clock.
+// Time comes from outside. Leases and deadlines use the monotonic clock, records for people the
+// wall clock.
 struct Now {
   int64_t monotonic_ms = 0;
   int64_t wall_ms = 0;
@@ -36,7 +40,7 @@ enum class AttemptState {
   kNone,       // the job has not been launched yet
   kLaunching,  // the launch is durable, the agent may or may not have it
   kRunning,
-  kDraining,   // asked to stop; still running
+  kDraining,  // asked to stop; still running
   kEnded,
 };
 
@@ -48,14 +52,14 @@ enum class Cause {
   kHang,
   kCollectiveError,
   kLaunchFailed,
-  kStopped,       // after a checkpoint, on request
+  kStopped,  // after a checkpoint, on request
   kBadPlan,
   kNonFiniteLoss,
   kStorage,
   kData,
   kPrepareFailed,
   kReportFailed,
-  kFenced,        // given up without the agent's word
+  kFenced,  // given up without the agent's word
   kNodeLost,
 };
 inline constexpr int kNumCauses = 15;
@@ -89,7 +93,8 @@ struct AttemptRef {
   }
 };
 
-// How far a job is. Live state: never persisted, lost in a restart, refreshed by the next heartbeat.
+// How far a job is. Live state: never persisted, lost in a restart, refreshed by the next
+// heartbeat.
 struct Progress {
   std::string stage;
   int64_t stage_index = 0;
@@ -103,13 +108,15 @@ struct Progress {
   double step_seconds = 0;
 };
 
-// "PENDING", "RANK_EXIT", "NO_CAPACITY", ...: the spelling of the API, the metrics and the database.
+// "PENDING", "RANK_EXIT", "NO_CAPACITY", ...: the spelling of the API, the metrics and the
+// database.
 const char* Name(JobState state);
 const char* Name(AttemptState state);
 const char* Name(Cause cause);
 const char* Name(PendingReason reason);
 const char* Name(WorkerState state);
-// The reverse. Unknown spellings: kRankExit (a newer agent's cause is at least a failure), false.
+// The reverse. An unknown cause is kRankExit (whatever a newer agent means, it is a failure); else
+// false.
 Cause CauseFromName(const std::string& name);
 bool JobStateFromName(const std::string& name, JobState* state);
 bool AttemptStateFromName(const std::string& name, AttemptState* state);

@@ -1,5 +1,5 @@
-// MemoryStore: a store that forgets when the process ends. For tests and the simulation: what is in `Rows` is "the disk",
-// and outlives the MemoryStore (the "process") that wrote it.
+// MemoryStore: a store that forgets when the process ends. For tests and the simulation: what is in
+// `Rows` is "the disk", and outlives the MemoryStore (the "process") that wrote it.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +19,8 @@ struct Rows {
   std::map<core::WorkerName, core::Worker> workers;
 };
 
-// Opening raises rows->generation, as with SQLite: an older MemoryStore over the same rows fails its next Commit.
+// Opening raises rows->generation, as with SQLite: an older MemoryStore over the same rows fails
+// its next Commit.
 class MemoryStore : public Store {
  public:
   explicit MemoryStore(std::shared_ptr<Rows> rows);

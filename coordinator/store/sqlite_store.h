@@ -1,10 +1,11 @@
 // SqliteStore: the store in one SQLite file (WAL, synchronous=FULL).
 //
-// Opening raises the database's generation; a former coordinator that still has the file open fails its next Commit
-// (kAborted), so two of them can never both write. A damaged file, a foreign file or a newer schema is refused with
-// kDataLoss or kFailedPrecondition and left as it is.
+// Opening raises the database's generation; a former coordinator that still has the file open fails
+// its next Commit (kAborted), so two of them can never both write. A damaged file, a foreign file
+// or a newer schema is refused with kDataLoss or kFailedPrecondition and left as it is.
 //
-//   Tables: meta(key, value) · jobs(uid, ...) · events(revision, ...) · requests(id, ...) · workers(name, ...)
+//   Tables: meta(key, value) · jobs(uid, ...) · events(revision, ...) · requests(id, ...) ·
+//   workers(name, ...)
 #pragma once
 
 #include <memory>

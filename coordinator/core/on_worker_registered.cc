@@ -1,0 +1,136 @@
+// WorkerRegistered: an agent is there, for the first time, again on a new stream, or again after
+// its own restart. WorkerDisconnected: its stream has ended.
+//
+// What the agent says lives is compared with what should live on it:
+//   ours, same incarnation, named      adopted; a stop that it may have missed is repeated
+//   ours, same incarnation, not named  the launch may be lost: repeated (the agent knows each epoch
+//   and runs it once) ours, former incarnation           ended, NODE_LOST: a restarted agent has
+//   killed what it found not ours                           fenced
+#include <algorithm>
+#include <set>
+#include <string>
+#include <utility>
+
+#include "coordinator/core/attempts.h"
+#include "coordinator/core/handlers.h"
+
+namespace tandem::core {
+namespace {
+
+Status CheckRegistration(const State& state, const WorkerRegistered& event) {
+  if (event.worker.empty() || event.incarnation.empty()) {
+    return InvalidArgument("a registration needs the worker's name and incarnation");
+  }
+  if (event.slots < 1) {
+    return InvalidArgument("worker " + event.worker + " registers " + std::to_string(event.slots) +
+                           " slots; must be at least 1");
+  }
+  const auto found = state.workers.find(event.worker);
+  if (found == state.workers.end()) {
+    const bool is_full = static_cast<int64_t>(state.workers.size()) >= state.limits.max_workers;
+    return is_full ? ResourceExhausted("the coordinator knows " +
+                                       std::to_string(state.workers.size()) + " workers, its limit")
+                   : Status::Ok();
+  }
+  const Worker& worker = found->second;
+  if (event.incarnation == worker.former_incarnation) {
+    return AlreadyExists("another agent has registered as " + event.worker +
+                         "; give each its own --name");
+  }
+  if (event.incarnation == worker.incarnation && event.slots != worker.slots) {
+    return InvalidArgument("worker " + event.worker + " had " + std::to_string(worker.slots) +
+                           " slots and has " + std::to_string(event.slots) +
+                           " now; restart the agent to change them");
+  }
+  return Status::Ok();
+}
+
+void Describe(Worker& worker, const WorkerRegistered& event) {
+  if (worker.incarnation != event.incarnation) {
+    worker.former_incarnation = std::exchange(worker.incarnation, event.incarnation);
+    if (worker.drain == Drain::kByAgent) worker.drain = Drain::kNone;
+  }
+  worker.name = event.worker;
+  worker.slots = event.slots;
+  worker.host = event.host;
+  worker.version = event.version;
+  worker.device = event.device;
+  worker.metrics_address = event.metrics_address;
+}
+
+void Connect(Turn& turn, Worker& worker, ConnectionId connection) {
+  if (worker.connection != connection) {
+    turn.Send(worker, RefuseConnection{Status(Code::kAborted, "replaced by a newer stream")});
+  }
+  worker.connection = connection;
+  worker.liveness = Liveness::kAlive;
+  worker.last_seen_ms = turn.now().monotonic_ms;
+  worker.last_seen_wall_ms = turn.now().wall_ms;
+  const Limits& limits = turn.limits();
+  turn.Send(worker,
+            ConfirmRegistration{limits.lease_ms, limits.heartbeat_ms, turn.state().generation});
+}
+
+void RepeatStop(Turn& turn, Job& job, const Worker& worker) {
+  if (job.attempt.state != AttemptState::kDraining) return;
+  if (job.state == JobState::kCancelling) {
+    StopLiveAttempt(turn, job, worker, StopKind::kKill, "cancel requested");
+  } else {
+    StopLiveAttempt(turn, job, worker, StopKind::kCheckpointAndStop,
+                    "worker " + worker.name + " is draining");
+  }
+}
+
+void ReconcileOwned(Turn& turn, Worker& worker, const std::set<AttemptRef>& live) {
+  for (const AttemptRef& attempt : OwnedAttempts(worker)) {
+    Job& job = *turn.FindJob(attempt.job);
+    Occupant& occupant = worker.occupants.at(attempt);
+    occupant.absent_since_ms = 0;
+    if (job.attempt.incarnation != worker.incarnation) {
+      EndLiveAttempt(turn, job, Cause::kNodeLost, "the agent of " + worker.name + " was restarted",
+                     Death::kConfirmed);
+    } else if (live.contains(attempt)) {
+      occupant.seen = true;
+      RepeatStop(turn, job, worker);
+    } else if (job.attempt.state == AttemptState::kLaunching) {
+      SendLaunch(turn, job, worker);
+    }
+  }
+}
+
+void ReconcileFenced(Turn& turn, Worker& worker, const std::set<AttemptRef>& live) {
+  std::erase_if(worker.occupants, [&live](const auto& entry) {
+    return !entry.second.owned && !live.contains(entry.first);
+  });
+  for (const AttemptRef& attempt : live) {
+    if (turn.FindLive(attempt, worker) == nullptr) FenceStale(turn, worker, attempt);
+  }
+}
+
+}  // namespace
+
+void On(Turn& turn, const WorkerRegistered& event) {
+  const Status status = CheckRegistration(turn.state(), event);
+  if (!status.ok()) {
+    turn.effects().commands.push_back({event.worker, event.connection, RefuseConnection{status}});
+    return;
+  }
+  Worker& worker = turn.state().workers[event.worker];
+  Describe(worker, event);
+  turn.Save(worker);
+  Connect(turn, worker, event.connection);
+  const std::set<AttemptRef> live(event.live.begin(), event.live.end());
+  ReconcileOwned(turn, worker, live);
+  ReconcileFenced(turn, worker, live);
+  turn.WantSchedule();
+}
+
+void On(Turn& turn, const WorkerDisconnected& event) {
+  Worker* worker = turn.FindWorker(event.worker);
+  if (worker == nullptr || worker->connection != event.connection) return;
+  worker->connection = 0;
+  turn.Touch(*worker);
+  turn.WantSchedule();
+}
+
+}  // namespace tandem::core

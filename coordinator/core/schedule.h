@@ -1,0 +1,18 @@
+// Schedule: which waiting job runs next, and where.
+//
+// Strict priority (larger first), then first come first served; a job that is queued again keeps
+// its place. A gang gets all its slots on one worker, or none. The first job in line that could fit
+// some worker but finds its slots taken blocks all behind it, so that a large job is not starved by
+// small ones; jobs in backoff and jobs larger than every worker block nobody. Among the workers
+// with room the fullest is taken (best fit), then the first by name.
+#pragma once
+
+#include "coordinator/core/turn.h"
+
+namespace tandem::core {
+
+// One pass over the queue: admits what fits, and tells every job that waits why. O(pending +
+// admitted · workers).
+void Schedule(Turn& turn);
+
+}  // namespace tandem::core
