@@ -25,7 +25,7 @@ Result<ComponentMode> ComponentModeFromName(const std::string& name);
 
 struct EvaluationOptions {
   ComponentMode mode = ComponentMode::kHybrid;
-  HybridOptions attention;  // window, sinks, span of the conversion
+  HybridOptions attention;     // window, sinks, span of the conversion
   int64_t evaluate_sinks = 8;  // keys of mode sinks_only
   // Mode hybrid only: the linear branch of sequence b reads k and v of sequence (b+1) mod B, same
   // layer and positions, of the same pass. Needs B >= 2.

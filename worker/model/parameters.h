@@ -3,9 +3,10 @@
 // Feature maps, window factors and LoRA, named as in checkpoints and parity vectors:
 //   layers.L.feature_map_q, .feature_map_k (H,d,f); layers.L.window_factor (H), the number before
 //   its activation; layers.L.{q,k,v,o}_proj.lora_A (r,in), .lora_B (out,r)
-// The start is method.md §2 and §6.2: identity maps, gamma = mixing_initial, A ~ U(+-1/sqrt(in))
-// drawn by Philox, B = 0. The map of names never changes after construction, tensors keep their
-// memory: whoever holds one sees every update. Confined to the training thread while it trains.
+// The start is method.md §2: identity maps, gamma = mixing_initial, B = 0. A is zero until
+// worker/train/lora_start.h draws it (§6.2): randomness is no business of the model's. The map of
+// names never changes after construction, tensors keep their memory: whoever holds one sees every
+// update. Confined to the training thread while it trains.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -30,7 +31,6 @@ struct ParameterOptions {
   std::string mixing_factor = "sigmoid";  // sigmoid, exp
   double mixing_initial = 0.1;
   LoraOptions lora;
-  uint64_t seed = 0;
 };
 
 // y += scale * x A^T B^T; undefined tensors: no LoRA on this projection.

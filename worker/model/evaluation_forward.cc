@@ -1,0 +1,148 @@
+#include "worker/model/evaluation_forward.h"
+
+#include <ATen/ops/full.h>
+#include <ATen/ops/roll.h>
+#include <c10/core/GradMode.h>
+
+#include <array>
+#include <limits>
+#include <utility>
+
+#include "worker/model/next_token_loss.h"
+#include "worker/model/projection.h"
+
+namespace tandem {
+namespace {
+
+constexpr std::array<std::pair<ComponentMode, const char*>, 6> kModeNames = {{
+    {ComponentMode::kSoftmax, "softmax"},
+    {ComponentMode::kHybrid, "hybrid"},
+    {ComponentMode::kWindowOnly, "window_only"},
+    {ComponentMode::kLinearOnly, "linear_only"},
+    {ComponentMode::kSinksOnly, "sinks_only"},
+    {ComponentMode::kNone, "none"},
+}};
+
+// Sequence b gets what belongs to sequence (b+1) mod B.
+at::Tensor OfNextSequence(const at::Tensor& t) {
+  return at::roll(t, {-1}, {0});
+}
+
+// The hybrid with its probes; mass_H receives the layer's mean linear share.
+at::Tensor ProbedHybrid(const QkvTensors& in, const LayerParameters& layer, const at::Tensor& gamma,
+                        const EvaluationOptions& options, at::Tensor* mass_H) {
+  const at::Tensor k = options.state_swap ? OfNextSequence(in.k) : in.k;
+  const at::Tensor v = options.state_swap ? OfNextSequence(in.v) : in.v;
+  const HybridDiagnostics result =
+      HybridForward(in.q, in.k, in.v, HedgehogFeatureMap(in.q, layer.feature_map_q),
+                    HedgehogFeatureMap(k, layer.feature_map_k), v, gamma, options.attention);
+  const int64_t T = in.q.size(2), rows = T - options.mass_from_row;
+  if (mass_H != nullptr && rows > 0) {
+    mass_H->copy_(result.linear_mass_BHT.narrow(2, options.mass_from_row, rows)
+                      .mean(std::array<int64_t, 2>{0, 2}, false, at::kDouble));
+  }
+  return result.out_BHTd;
+}
+
+at::Tensor Attend(const QkvTensors& in, const LayerParameters& layer, const at::Tensor& gamma,
+                  const EvaluationOptions& options, at::Tensor* mass_H) {
+  switch (options.mode) {
+    case ComponentMode::kSoftmax:
+      return CausalSoftmax(in.q, in.k, in.v).out_BHTd;
+    case ComponentMode::kWindowOnly:
+      return WindowAttention(in.q, in.k, in.v, options.attention.window, options.attention.sinks);
+    case ComponentMode::kSinksOnly:
+      return SinksAttention(in.q, in.k, in.v, options.evaluate_sinks);
+    case ComponentMode::kLinearOnly:
+      return LinearAttentionWithMaps(in.q, in.k, in.v, layer.feature_map_q, layer.feature_map_k);
+    case ComponentMode::kNone:
+      return {};
+    case ComponentMode::kHybrid:
+      break;
+  }
+  if (options.state_swap || mass_H != nullptr) {
+    return ProbedHybrid(in, layer, gamma, options, mass_H);
+  }
+  return HybridAttentionWithMaps(in.q, in.k, in.v, layer.feature_map_q, layer.feature_map_k, gamma,
+                                 options.attention);
+}
+
+at::Tensor LastHiddenState(const Llama& model, const Parameters& parameters,
+                           const at::Tensor& ids_BT, const EvaluationOptions& options,
+                           at::Tensor* mass_MH) {
+  const bool is_base = options.mode == ComponentMode::kSoftmax;
+  at::Tensor x = model.Embed(ids_BT);
+  for (int64_t i = 0; i < model.config().num_layers; ++i) {
+    const LayerParameters& layer = parameters.layer(i);
+    const LayerParameters* lora = is_base ? nullptr : &layer;
+    if (options.mode == ComponentMode::kNone) {
+      x = model.FinishLayer(x, {}, i, lora);
+      continue;
+    }
+    const QkvTensors qkv = model.Qkv(x, i, lora);
+    at::Tensor mass_H;
+    if (mass_MH != nullptr) mass_H = mass_MH->select(0, i);
+    const at::Tensor y =
+        Attend(qkv, layer, parameters.Gamma(i), options, mass_MH != nullptr ? &mass_H : nullptr);
+    x = model.FinishLayer(x, y, i, lora);
+  }
+  return x;
+}
+
+void CheckOptions(const at::Tensor& ids_BT, const EvaluationOptions& options) {
+  const bool is_hybrid = options.mode == ComponentMode::kHybrid;
+  TORCH_CHECK(ids_BT.dim() == 2 && ids_BT.size(1) >= 2, "ids must be (B,T) with T >= 2, not ",
+              ids_BT.sizes());
+  TORCH_CHECK(is_hybrid || !(options.state_swap || options.linear_mass),
+              "state_swap and linear_mass belong to mode hybrid, not ",
+              ComponentModeName(options.mode));
+  TORCH_CHECK(!options.state_swap || ids_BT.size(0) >= 2,
+              "state_swap needs at least 2 sequences, there is ", ids_BT.size(0));
+}
+
+}  // namespace
+
+const char* ComponentModeName(ComponentMode mode) {
+  for (const auto& [value, name] : kModeNames) {
+    if (value == mode) return name;
+  }
+  TANDEM_CHECK_MSG(false, "component mode " + std::to_string(static_cast<int>(mode)));
+  return "";
+}
+
+Result<ComponentMode> ComponentModeFromName(const std::string& name) {
+  for (const auto& [value, known] : kModeNames) {
+    if (name == known) return value;
+  }
+  return InvalidArgument(
+      "component mode \"" + name +
+      "\"; must be softmax, hybrid, window_only, linear_only, sinks_only or none");
+}
+
+EvaluationResult EvaluateSequences(const Llama& model, const Parameters& parameters,
+                                   const at::Tensor& ids_BT, const EvaluationOptions& options) {
+  CheckOptions(ids_BT, options);
+  at::NoGradGuard no_gradients;
+  EvaluationResult result;
+  if (options.linear_mass) {
+    result.linear_mass_MH = at::full({model.config().num_layers, model.config().num_heads},
+                                     std::numeric_limits<double>::quiet_NaN(), at::kDouble);
+  }
+  const at::Tensor x = LastHiddenState(model, parameters, ids_BT, options,
+                                       options.linear_mass ? &result.linear_mass_MH : nullptr);
+  const NextTokenLosses next = ComputeNextTokenLosses(model, x, ids_BT, options.predictions);
+  result.losses = next.losses_BT1;
+  result.predicted_BT = next.predicted_BT;
+  return result;
+}
+
+at::Tensor EvaluateLogits(const Llama& model, const Parameters& parameters,
+                          const at::Tensor& ids_BT, const EvaluationOptions& options) {
+  CheckOptions(ids_BT, options);
+  at::NoGradGuard no_gradients;
+  const at::Tensor x = LastHiddenState(model, parameters, ids_BT, options, nullptr);
+  const at::Tensor logits = model.Logits(AsRows(model.FinalNorm(x)));
+  return logits.view({ids_BT.size(0), ids_BT.size(1), -1});
+}
+
+}  // namespace tandem

@@ -1,0 +1,33 @@
+// Next-token cross-entropy on top of the last hidden state: final norm, LM head and loss in chunks
+// of rows, so that no more than kLossChunkRows rows of logits exist at a time.
+//
+// Free of state; throws c10::Error on wrong shapes. Shapes as in llama.h.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "worker/model/llama.h"
+
+namespace tandem {
+
+inline constexpr int64_t kLossChunkRows = 256;
+
+// Every position but the last of each sequence predicts its successor (method.md §6.2, packed
+// text).
+struct NextTokenLosses {
+  at::Tensor losses_BT1;    // (B,T-1)
+  at::Tensor predicted_BT;  // int64; only when asked for
+};
+NextTokenLosses ComputeNextTokenLosses(const Llama& model, const at::Tensor& x_BTD,
+                                       const at::Tensor& ids_BT, bool predictions);
+
+struct NextTokenGradient {
+  double loss_sum = 0;  // over the B (T-1) targets
+  at::Tensor d_x_BTD;   // gradient of gradient_scale * loss_sum
+};
+NextTokenGradient NextTokenBackward(const Llama& model, const at::Tensor& x_BTD,
+                                    const at::Tensor& ids_BT, double gradient_scale);
+
+}  // namespace tandem
