@@ -61,9 +61,21 @@ environment() {
   touch "$stamp"
 }
 
+# transformers 4 beside 5: its own packages alone, put before .venv-tests on PYTHONPATH; torch and the rest are shared.
+transformers_4() {
+  local stamp=.venv-tests-4/.made-from-$(sha256sum deploy/requirements-tests-4.txt | cut -c1-16)
+  [ ! -e "$stamp" ] || return 0
+  say "making .venv-tests-4"
+  rm -rf .venv-tests-4
+  .venv-tests/bin/python -m pip install -q --disable-pip-version-check --no-deps --target .venv-tests-4 \
+    -r deploy/requirements-tests-4.txt
+  touch "$stamp"
+}
+
 install_packages "${runtime_packages[@]}" "${build_packages[@]}"
 environment .venv deploy/requirements.txt deploy/requirements-no-deps.txt
 if [ "${1:-}" = --tests ]; then
   install_packages "${test_packages[@]}"
   environment .venv-tests deploy/requirements-tests.txt
+  transformers_4
 fi
