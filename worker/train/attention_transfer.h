@@ -1,0 +1,59 @@
+// Attention transfer (method.md §6.1): every layer's feature maps learn to imitate the teacher's
+// softmax attention, layer by layer, on the teacher's own hidden states.
+//
+// One layer is taught and stepped before the next is looked at: memory of one layer, one optimiser
+// per layer, no clipping. The last layer's output projection and MLP, the final norm and the LM
+// head are never run.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "worker/comm/collective.h"
+#include "worker/model/attention/attention.h"
+#include "worker/model/llama.h"
+#include "worker/model/parameters.h"
+#include "worker/train/adamw.h"
+#include "worker/train/schedule.h"
+#include "worker/train/stage.h"
+
+namespace tandem {
+
+inline constexpr double kOutputsLossScale = 1000.0;  // method.md §6.1
+
+struct AttentionTransferOptions {
+  std::string objective = "weights";  // weights, hybrid_outputs
+  HybridOptions attention;
+  LearningRateSchedule schedule;
+};
+
+class AttentionTransfer final : public TrainingStage {
+ public:
+  // All references outlive the stage.
+  AttentionTransfer(const Llama& model, const Parameters& parameters, Collective& collective,
+                    const AttentionTransferOptions& options);
+
+  StepReport Step(int64_t step, const StepBatch& batch) override;
+  std::map<std::string, at::Tensor> State() const override;
+
+  // Losses per layer and gradients of their mean over layers and ranks, without an update: what
+  // Step is made of, for parity tests.
+  std::vector<double> LossesAndGradients(const StepBatch& batch,
+                                         std::map<std::string, at::Tensor>& gradients);
+
+ private:
+  // Loss of one layer over all ranks; fills gradients by name. y_BHTd receives the teacher's
+  // output.
+  double TeachLayer(int64_t layer_index, const at::Tensor& x_BTD,
+                    std::map<std::string, at::Tensor>& gradients, at::Tensor& y_BHTd);
+
+  const Llama& model_;
+  const Parameters& parameters_;
+  Collective& collective_;
+  AttentionTransferOptions options_;
+  std::vector<AdamW> optimisers_;  // by layer
+};
+
+}  // namespace tandem

@@ -1,0 +1,167 @@
+#include "worker/train/finetune.h"
+
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/core/GradMode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+#include <utility>
+
+#include "worker/model/next_token_loss.h"
+#include "worker/train/gradient_sum.h"
+
+namespace tandem {
+namespace {
+
+bool IsLora(const std::string& name) {
+  return name.find(".lora_") != std::string::npos;
+}
+bool IsFactor(const std::string& name) {
+  return name.ends_with(".window_factor");
+}
+
+std::map<std::string, at::Tensor> TrainedTensors(const Parameters& parameters,
+                                                 const FinetuneOptions& options) {
+  std::map<std::string, at::Tensor> trained;
+  for (const auto& [name, tensor] : parameters.tensors()) {
+    const bool is_map = !IsLora(name) && !(options.mode == "linear_only" && IsFactor(name));
+    if (IsLora(name) || (options.train_maps && is_map)) trained[name] = tensor;
+  }
+  return trained;
+}
+
+// The sequences of one kind, in order.
+at::Tensor RowsWhere(const std::vector<bool>& flags, bool wanted) {
+  std::vector<int64_t> rows;
+  for (size_t i = 0; i < flags.size(); ++i) {
+    if (flags[i] == wanted) rows.push_back(static_cast<int64_t>(i));
+  }
+  at::Tensor result = at::empty({static_cast<int64_t>(rows.size())}, at::kLong);
+  std::copy(rows.begin(), rows.end(), result.mutable_data_ptr<int64_t>());
+  return result;
+}
+
+AttentionInputs SelectRows(const AttentionInputs& in, const at::Tensor& rows) {
+  AttentionInputs part = in;
+  part.qkv = {in.qkv.q.index_select(0, rows), in.qkv.k.index_select(0, rows),
+              in.qkv.v.index_select(0, rows)};
+  return part;
+}
+
+at::Tensor LinearOnly(const AttentionInputs& in) {
+  return LinearAttentionWithMaps(in.qkv.q, in.qkv.k, in.qkv.v, in.w_q, in.w_k);
+}
+
+at::Tensor Hybrid(const AttentionInputs& in, const HybridOptions& options) {
+  return HybridAttentionWithMaps(in.qkv.q, in.qkv.k, in.qkv.v, in.w_q, in.w_k, in.gamma, options);
+}
+
+}  // namespace
+
+Finetune::Finetune(const Llama& model, const Parameters& parameters, Collective& collective,
+                   const FinetuneOptions& options)
+    : model_(model),
+      parameters_(parameters),
+      collective_(collective),
+      options_(options),
+      dropout_(options.seed, options.stage_index, options.dropout),
+      optimiser_(TrainedTensors(parameters, options)) {}
+
+at::Tensor Finetune::Attend(const AttentionInputs& in, const std::vector<bool>& dropped) const {
+  const auto count = std::count(dropped.begin(), dropped.end(), true);
+  if (count == static_cast<std::ptrdiff_t>(dropped.size())) return LinearOnly(in);
+  if (count == 0) return Hybrid(in, options_.attention);
+  const at::Tensor with = RowsWhere(dropped, false), without = RowsWhere(dropped, true);
+  const at::Tensor y = at::cat(
+      {Hybrid(SelectRows(in, with), options_.attention), LinearOnly(SelectRows(in, without))});
+  return y.index_select(0, at::cat({with, without}).argsort());
+}
+
+Finetune::DropoutRule Finetune::RuleAt(int64_t step) const {
+  return [this, step](int64_t sample, int64_t layer_index) {
+    return dropout_.IsDropped(step, sample, layer_index);
+  };
+}
+
+void Finetune::FillFactorGradients(const StepBatch& batch, const DropoutRule& is_dropped,
+                                   GradientMap& gradients) const {
+  const int64_t B = batch.ids_BT.size(0) * collective_.size();
+  for (int64_t i = 0; i < parameters_.num_layers(); ++i) {
+    const std::string name = "layers." + std::to_string(i) + ".window_factor";
+    if (!optimiser_.trained().contains(name) || gradients.contains(name)) continue;
+    bool has_window = false;
+    for (int64_t b = 0; b < B; ++b) has_window = has_window || !is_dropped(b, i);
+    if (has_window) gradients[name] = at::zeros_like(optimiser_.trained().at(name));
+  }
+}
+
+double Finetune::LossAndGradients(const StepBatch& batch, const DropoutRule& is_dropped,
+                                  GradientMap& gradients) {
+  at::NoGradGuard no_gradients;
+  const int64_t M = parameters_.num_layers(), B = batch.ids_BT.size(0), T = batch.ids_BT.size(1);
+  std::vector<LayerTape> tapes(static_cast<size_t>(M));
+  LayerBackwardOptions layer_options;
+  layer_options.train_maps = options_.train_maps;
+  at::Tensor x = model_.Embed(batch.ids_BT);
+  for (int64_t i = 0; i < M; ++i) {
+    std::vector<bool> dropped(static_cast<size_t>(B));
+    for (int64_t b = 0; b < B; ++b) {
+      dropped[static_cast<size_t>(b)] =
+          options_.mode == "linear_only" || is_dropped(batch.first_sample + b, i);
+    }
+    const auto attend = [&](const AttentionInputs& in) { return Attend(in, dropped); };
+    x = ForwardLayer(model_, parameters_, i, x, attend, layer_options,
+                     tapes[static_cast<size_t>(i)]);
+  }
+  const double targets = static_cast<double>(collective_.size() * B * (T - 1));
+  NextTokenGradient top = NextTokenBackward(model_, x, batch.ids_BT, 1.0 / targets);
+  for (int64_t i = M - 1; i >= 0; --i) {
+    layer_options.input_gradient = i > 0;
+    BackwardLayer(model_, parameters_, i, top.d_x_BTD, layer_options, tapes[static_cast<size_t>(i)],
+                  gradients);
+  }
+  FillFactorGradients(batch, is_dropped, gradients);
+  double loss = top.loss_sum / targets;
+  collective_.AllReduceSum(std::span<double>(&loss, 1));
+  SumGradients(collective_, gradients);
+  return loss;
+}
+
+StepReport Finetune::Step(int64_t step, const StepBatch& batch) {
+  at::NoGradGuard no_gradients;
+  const DropoutRule rule = RuleAt(step);
+  GradientMap gradients;
+  StepReport report;
+  report.learning_rate = options_.schedule.At(step);
+  report.loss = LossAndGradients(batch, rule, gradients);
+  report.grad_norm = GradientNorm(gradients);
+  if (!std::isfinite(report.loss) || !std::isfinite(report.grad_norm)) {
+    throw NonFiniteLoss("finetune, step " + std::to_string(step) + ": loss " +
+                        std::to_string(report.loss) + ", gradient norm " +
+                        std::to_string(report.grad_norm) + "; lower finetune.learning_rate");
+  }
+  if (options_.clip_norm > 0 && report.grad_norm > options_.clip_norm) {
+    const double factor = options_.clip_norm / (report.grad_norm + 1e-6);
+    for (auto& [name, gradient] : gradients) gradient = gradient.mul(factor);
+  }
+  optimiser_.Step(gradients, step, report.learning_rate);
+
+  const int64_t M = parameters_.num_layers(), B = batch.ids_BT.size(0) * collective_.size();
+  int64_t dropped = 0;
+  for (int64_t b = 0; b < B; ++b) {
+    for (int64_t i = 0; i < M; ++i) dropped += rule(b, i) ? 1 : 0;
+  }
+  report.window_dropped = static_cast<double>(dropped) / static_cast<double>(B * M);
+  return report;
+}
+
+std::map<std::string, at::Tensor> Finetune::State() const {
+  std::map<std::string, at::Tensor> state = parameters_.tensors();
+  optimiser_.AddState(state);
+  return state;
+}
+
+}  // namespace tandem

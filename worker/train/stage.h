@@ -1,0 +1,50 @@
+// TrainingStage: one stage of a conversion that takes optimiser steps.
+//
+// Driven from outside, step by step, with the ids of this rank's sequences: data, checkpoints and
+// events are the pipeline's business. Every rank makes the same calls; all ranks hold the same
+// parameters, bit for bit, after each step. Confined to the training thread.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace tandem {
+
+// A loss or gradient that is not a number: the parameters were not updated by this step. Not
+// retried (exit code 16).
+class NonFiniteLoss : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// This rank's part of a step's batch.
+struct StepBatch {
+  at::Tensor ids_BT;         // int64
+  int64_t first_sample = 0;  // number of its first sequence in the global batch
+};
+
+// All over the global batch.
+struct StepReport {
+  double loss = 0;
+  std::vector<double> layer_losses;  // attention transfer
+  double learning_rate = 0;
+  double grad_norm = 0;       // finetune, before clipping
+  double window_dropped = 0;  // finetune: share of (sequence, layer) pairs without a window
+};
+
+class TrainingStage {
+ public:
+  virtual ~TrainingStage() = default;
+  // Steps count from 0 within the stage; any order of calls is deterministic in (state, step, ids).
+  virtual StepReport Step(int64_t step, const StepBatch& batch) = 0;
+  // Everything that a resume needs: all parameters, and the optimiser's moments by the names of
+  // AdamW. The tensors share memory with the live ones.
+  virtual std::map<std::string, at::Tensor> State() const = 0;
+};
+
+}  // namespace tandem
