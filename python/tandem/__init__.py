@@ -1,0 +1,1 @@
+"""Tandem's Python steps: data preparation before training, the report and the export check after it."""
