@@ -181,6 +181,12 @@ TEST(HybridKernel, AgreesAtLongLength) {
               false);
 }
 
+TEST(HybridKernel, AgreesWhereWindowsEndBesideTileEdges) {
+  for (const int64_t window : {2, 62, 63, 65, 66, 126, 127, 129, 130})
+    for (const bool span_all : {false, true})
+      CheckCase({{1, 1, 1, 300, 8, 8}, {window, 0, span_all, false}}, false);
+}
+
 TEST(HybridKernel, AgreesWithManyHeadsBatchAndOddWidths) {
   CheckCase({{2, 4, 2, 150, 64, 64}, {64, 0, false, false}}, true);
   CheckCase({{2, 4, 2, 150, 64, 64}, {64, 0, false, true}}, true);
