@@ -1,0 +1,96 @@
+// Loop: the state thread. Takes events from a bounded queue, lets the core decide, commits once per
+// batch, and only then lets anything out: rows to readers, replies, commands.
+//
+// Why one thread: the core is pure and needs no locks; SQLite's one writer is the same thread, so a
+// commit is a plain call, and what arrives while it syncs becomes the next batch (group commit).
+// Failure: the first failed commit latches. Its effects are dropped, everybody waiting and
+// everybody later gets UNAVAILABLE, and healthy() is false: memory is ahead of the disk, only a new
+// start from the store makes them agree. Any thread may Post and Ask; replies and the sink run on
+// the state thread and must not block.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <map>
+#include <stop_token>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "base/status.h"
+#include "coordinator/core/step.h"
+#include "coordinator/metrics.h"
+#include "coordinator/store/store.h"
+
+namespace tandem {
+
+// Where the durable consequences go. Runs on the state thread.
+class EffectSink {
+ public:
+  virtual ~EffectSink() = default;
+  // Once, before anything else: the state as loaded, and the newest events of the store.
+  virtual void Load(const core::State& state, const std::vector<core::JobEvent>& events) = 0;
+  // One committed step. First what readers see, then (after the replies) Command for each command.
+  virtual void Publish(const core::State& state, const core::Effects& effects) = 0;
+  virtual void Command(const core::Command& command) = 0;
+};
+
+class Loop {
+ public:
+  static constexpr size_t kMaxQueued = 4096;
+  static constexpr size_t kMaxBatch = 64;
+  static constexpr int64_t kTickMs = 100;
+  using ReplyFn = std::function<void(const core::Reply&)>;
+
+  Loop(store::Store& store, EffectSink& sink, Metrics& metrics, const Clock& clock);
+  ~Loop();
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  // Loads the store, steps StoreLoaded, and starts the thread. Once.
+  Status Start(const core::Limits& limits);
+  // Answers whoever waits with UNAVAILABLE and ends the thread. Idempotent.
+  void Stop();
+
+  // An event that nobody waits for. RESOURCE_EXHAUSTED when the queue is full, UNAVAILABLE when
+  // stopped or failed.
+  Status Post(core::Event event);
+  // An event that gets one Reply; `with_token` builds it. When Ask fails, `reply` is not called.
+  Status Ask(const std::function<core::Event(core::RequestToken)>& with_token, ReplyFn reply);
+  // The store takes writes.
+  bool healthy() const { return healthy_.load(); }
+
+ private:
+  struct Waiting {
+    core::Event event;
+    core::RequestToken token = 0;
+    ReplyFn reply;
+  };
+  Status Enqueue(Waiting waiting);
+  void Run(const std::stop_token& stop);
+  // Up to kMaxBatch events; waits for the first one or the next tick.
+  std::vector<Waiting> TakeBatch(const std::stop_token& stop);
+  void StepAndRelease(std::vector<Waiting> batch);
+  Status Commit(const std::vector<core::Effects>& steps);
+  void Release(const core::Effects& effects, std::map<core::RequestToken, ReplyFn>& replies);
+  core::Now Now() const;
+
+  store::Store& store_;
+  EffectSink& sink_;
+  Metrics& metrics_;
+  const Clock& clock_;
+  core::State state_;          // confined to the state thread once started
+  int64_t next_tick_ms_ = 0;   // the same
+  int64_t stale_counted_ = 0;  // the same
+  std::atomic<bool> healthy_{true};
+  Mutex mu_;
+  CondVar arrived_;
+  std::deque<Waiting> queue_ TANDEM_GUARDED_BY(mu_);
+  core::RequestToken next_token_ TANDEM_GUARDED_BY(mu_) = 1;
+  Status closed_ TANDEM_GUARDED_BY(mu_);  // not OK: nothing is taken any more
+  std::jthread thread_;
+};
+
+}  // namespace tandem
