@@ -1,5 +1,6 @@
 #include "coordinator/store/memory_store.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace tandem::store {
@@ -46,6 +47,8 @@ Result<Contents> MemoryStore::Load(int64_t max_events) {
 
 Status MemoryStore::Commit(const std::vector<const core::Persist*>& batch) {
   if (!failure_.ok()) return failure_;
+  const auto is_empty = [](const core::Persist* persist) { return persist->empty(); };
+  if (std::all_of(batch.begin(), batch.end(), is_empty)) return Status::Ok();
   if (rows_->generation != generation_) {
     failure_ = Status(Code::kAborted, "another coordinator has opened the store");
     return failure_;
