@@ -1,0 +1,14 @@
+// Guard: the one place where exceptions of a rank end and become an exit code and a fatal message.
+#pragma once
+
+#include <functional>
+
+#include "worker/plan/messages.h"
+#include "worker/rank/event_channel.h"
+
+namespace tandem {
+
+// Runs body; what it throws is sent as `fatal`, written to stderr, and returned as the exit code.
+RankExit RunGuarded(EventChannel& channel, const std::function<RankExit()>& body);
+
+}  // namespace tandem

@@ -1,0 +1,70 @@
+// Pipeline: an attempt from the plan's first open stage to the exported model.
+//
+// Training stages run in order, from the cursor of the checkpoint resumed from; evaluate and export
+// follow. Control requests and time-based checkpoints are agreed upon between steps, so that all
+// ranks act at the same step. Training thread only; leaves by exceptions (guard.h).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "worker/checkpoint/checkpoint.h"
+#include "worker/comm/collective.h"
+#include "worker/data/sampler.h"
+#include "worker/data/token_shards.h"
+#include "worker/model/llama.h"
+#include "worker/model/parameters.h"
+#include "worker/plan/plan.h"
+#include "worker/rank/checkpoint_keeper.h"
+#include "worker/rank/closing_stages.h"
+#include "worker/rank/event_channel.h"
+#include "worker/rank/metrics_log.h"
+#include "worker/rank/progress.h"
+#include "worker/train/stage.h"
+
+namespace tandem {
+
+class Pipeline {
+ public:
+  // Loads model, tokens and, when the plan resumes, the checkpoint.
+  Pipeline(const Plan& plan, Collective& collective, EventChannel& channel, Clock& clock);
+  // kDone or kStopped.
+  RankExit Run();
+
+ private:
+  void LoadTokens();
+  void Resume();
+  void RunClosingStages();
+  void CommitClosing(const char* kind, int64_t stage_index, const ClosingResult& result);
+  // False: stopped on request.
+  bool RunStage(int64_t stage_index, int64_t first_step);
+  StepBatch ReadBatch(const Sampler& sampler, int64_t stage_index, int64_t step) const;
+  void ReportStep(int64_t stage_index, int64_t step, const StepReport& report, double seconds);
+  // Agrees with the other ranks on what to do before the next step.
+  ControlRequest AgreeOnRequest();
+  void CommitStage(int64_t stage_index, const SavedCheckpoint& saved);
+  void SendEvent(const std::string& kind, int64_t stage_index, const std::string& data);
+  int64_t StepsBefore(int64_t stage_index) const;
+  CheckpointCursor CursorAt(int64_t stage_index, int64_t steps_done) const;
+  bool is_first() const { return collective_.rank() == 0; }
+
+  const Plan& plan_;
+  Collective& collective_;
+  EventChannel& channel_;
+  Clock& clock_;
+  std::string base_sha256_;
+  std::unique_ptr<Llama> model_;
+  std::unique_ptr<Parameters> parameters_;
+  std::unique_ptr<TokenShard> train_;
+  std::unique_ptr<MetricsLog> metrics_;
+  std::unique_ptr<CheckpointKeeper> keeper_;
+  std::unique_ptr<ProgressReporter> progress_;
+  int64_t first_stage_ = 0, first_step_ = 0;
+  NamedTensors resumed_state_;  // of a stage that was interrupted; empty otherwise
+};
+
+}  // namespace tandem

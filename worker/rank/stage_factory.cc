@@ -1,0 +1,109 @@
+#include "worker/rank/stage_factory.h"
+
+#include <string>
+
+#include "worker/train/attention_transfer.h"
+#include "worker/train/finetune.h"
+
+namespace tandem {
+namespace {
+
+const StagePlan* FirstFinetune(const Plan& plan) {
+  for (const StagePlan& stage : plan.stages) {
+    if (stage.kind == "finetune") return &stage;
+  }
+  return nullptr;
+}
+
+bool SameLora(const StagePlan& a, const StagePlan& b) {
+  return a.lora_rank == b.lora_rank && a.lora_alpha == b.lora_alpha &&
+         a.lora_targets == b.lora_targets;
+}
+
+LearningRateSchedule ScheduleOf(const StagePlan& stage) {
+  LearningRateSchedule schedule;
+  schedule.peak = stage.learning_rate;
+  schedule.warmup_steps = stage.warmup_steps;
+  schedule.steps = stage.steps;
+  return schedule;
+}
+
+}  // namespace
+
+Status CheckPlanForRanks(const Plan& plan, int64_t num_ranks) {
+  std::string violations;
+  const auto violate = [&](const std::string& text) {
+    violations += (violations.empty() ? "" : "\n") + text;
+  };
+  if (plan.ranks != num_ranks) {
+    violate("ranks is " + std::to_string(plan.ranks) + ", but MPI started " +
+            std::to_string(num_ranks));
+  }
+  const StagePlan* lora = FirstFinetune(plan);
+  for (size_t i = 0; i < plan.stages.size(); ++i) {
+    const StagePlan& stage = plan.stages[i];
+    const std::string path = "stages[" + std::to_string(i) + "]";
+    if (stage.batch_size % num_ranks != 0) {
+      violate(path + ".batch_size is " + std::to_string(stage.batch_size) +
+              "; must be a multiple of the " + std::to_string(num_ranks) + " ranks");
+    }
+    if (stage.kind == "finetune" && !SameLora(stage, *lora)) {
+      violate(path + " has another LoRA than the first finetune stage; all must agree");
+    }
+  }
+  if (plan.attention.feature_map_kind != "hedgehog") {
+    violate("attention.feature_map_kind is \"" + plan.attention.feature_map_kind +
+            "\"; this build runs hedgehog");
+  }
+  if (plan.attention.window_kind != "sliding") {
+    violate("attention.window_kind is \"" + plan.attention.window_kind +
+            "\"; this build runs sliding");
+  }
+  return violations.empty() ? Status::Ok() : InvalidArgument(violations);
+}
+
+HybridOptions HybridOptionsOf(const AttentionPlan& attention) {
+  HybridOptions options;
+  options.window = attention.window_size;
+  options.sinks = attention.window_sinks;
+  options.span = attention.linear_span == "all" ? Span::kAll : Span::kOutside;
+  options.detach_max = attention.max_grad == "detach";
+  return options;
+}
+
+ParameterOptions ParameterOptionsOf(const Plan& plan) {
+  ParameterOptions options;
+  options.feature_dim = plan.attention.feature_dim;
+  options.mixing_factor = plan.attention.mixing_factor;
+  options.mixing_initial = plan.attention.mixing_initial;
+  if (const StagePlan* stage = FirstFinetune(plan)) {
+    options.lora.rank = stage->lora_rank;
+    options.lora.alpha = stage->lora_alpha;
+    options.lora.targets = stage->lora_targets;
+  }
+  return options;
+}
+
+std::unique_ptr<TrainingStage> MakeStage(const Plan& plan, int64_t stage_index, const Llama& model,
+                                         const Parameters& parameters, Collective& collective) {
+  const StagePlan& stage = plan.stages[static_cast<size_t>(stage_index)];
+  if (stage.kind == "attention_transfer") {
+    AttentionTransferOptions options;
+    options.objective = stage.objective;
+    options.attention = HybridOptionsOf(plan.attention);
+    options.schedule = ScheduleOf(stage);
+    return std::make_unique<AttentionTransfer>(model, parameters, collective, options);
+  }
+  FinetuneOptions options;
+  options.mode = stage.mode;
+  options.attention = HybridOptionsOf(plan.attention);
+  options.schedule = ScheduleOf(stage);
+  options.train_maps = stage.train_maps;
+  options.clip_norm = stage.clip_norm;
+  options.dropout = {stage.ssd_schedule, stage.ssd_granularity, stage.steps};
+  options.seed = plan.seed;
+  options.stage_index = stage_index;
+  return std::make_unique<Finetune>(model, parameters, collective, options);
+}
+
+}  // namespace tandem
