@@ -1,0 +1,162 @@
+#include "worker/agent/flags.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <thread>
+
+#include "base/files.h"
+
+namespace tandem::agent {
+namespace {
+
+// A socket's path has at most 107 bytes; below the runtime folder we need about 30.
+constexpr size_t kMaxRuntimeBytes = 72;
+
+// Numbers arrive as text, so that one run reports every bad flag, not only the first.
+void ReadNumber(const std::string& text, const std::string& flag, int64_t low, int64_t high,
+                int64_t unit, int64_t& out, std::vector<std::string>& errors) {
+  if (text.empty()) return;
+  int64_t value = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
+  const bool whole = parsed.ec == std::errc() && parsed.ptr == text.data() + text.size();
+  if (whole && value >= low && value <= high) {
+    out = value * unit;
+    return;
+  }
+  errors.push_back(flag + " is '" + text + "'; must be a whole number in [" + std::to_string(low) +
+                   ", " + std::to_string(high) + "]");
+}
+
+bool IsAddress(const std::string& address, int lowest_port) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos || colon == 0) return false;
+  int port = -1;
+  const char* end = address.data() + address.size();
+  const auto parsed = std::from_chars(address.data() + colon + 1, end, port);
+  return parsed.ec == std::errc() && parsed.ptr == end && port >= lowest_port && port <= 65535;
+}
+
+bool IsName(const std::string& name) {
+  return !name.empty() && name.size() <= 63 && name[0] != '.' &&
+         std::all_of(name.begin(), name.end(), [](unsigned char c) {
+           return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.';
+         });
+}
+
+std::string FromEnvironment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+std::string HostName() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return std::string(name).substr(0, 63);
+}
+
+void FillDefaults(AgentFlags& flags, const std::string& binary_folder) {
+  const auto root = AbsolutePath(JoinPath(binary_folder, "../.."));
+  if (flags.name.empty()) flags.name = HostName();
+  if (flags.python.empty()) flags.python = FromEnvironment("TANDEM_PYTHON");
+  if (flags.python.empty()) flags.python = root + "/.venv/bin/python";
+  flags.python_path = FromEnvironment("TANDEM_PYTHONPATH");
+  if (flags.python_path.empty()) flags.python_path = root + "/python";
+  if (flags.rank.empty()) flags.rank = JoinPath(binary_folder, "tandem-rank");
+  if (flags.runtime.empty()) {
+    flags.runtime = "/tmp/tandem-" + std::to_string(getuid()) + "-" + std::to_string(getpid());
+  }
+  if (flags.threads_per_slot == 0) {
+    const int64_t cores = std::max(1u, std::thread::hardware_concurrency());
+    flags.threads_per_slot = std::max<int64_t>(1, cores / std::max<int64_t>(1, flags.slots));
+  }
+  if (!flags.work.empty()) flags.work = AbsolutePath(flags.work);
+  flags.runtime = AbsolutePath(flags.runtime);
+}
+
+void Check(const AgentFlags& flags, std::vector<std::string>& errors) {
+  if (flags.coordinator.empty()) {
+    errors.push_back("--coordinator is missing; name the coordinator's HOST:PORT");
+  } else if (!IsAddress(flags.coordinator, 1)) {
+    errors.push_back("--coordinator is '" + flags.coordinator +
+                     "'; must be HOST:PORT, as in 127.0.0.1:7600");
+  }
+  if (flags.work.empty()) {
+    errors.push_back("--work is missing; name the folder for jobs, checkpoints and results");
+  } else if (PathExists(flags.work) && !IsFolder(flags.work)) {
+    errors.push_back("--work is '" + flags.work + "', which is a file; must be a folder");
+  }
+  if (!IsName(flags.name)) {
+    errors.push_back("--name is '" + flags.name +
+                     "'; must be 1 to 63 letters, digits, '-', '_' or '.', not starting with '.'");
+  }
+  if (!IsAddress(flags.metrics, 0)) {
+    errors.push_back("--metrics is '" + flags.metrics +
+                     "'; must be HOST:PORT with a port in [0, 65535]; port 0 chooses one");
+  } else if (flags.metrics.rfind("127.", 0) != 0 && flags.metrics.rfind("localhost:", 0) != 0) {
+    errors.push_back("--metrics is '" + flags.metrics +
+                     "'; only loopback addresses are served, because there is no authentication "
+                     "yet: use 127.0.0.1");
+  }
+  if (flags.runtime.size() > kMaxRuntimeBytes) {
+    errors.push_back("--runtime is '" + flags.runtime + "', of " +
+                     std::to_string(flags.runtime.size()) + " bytes; at most " +
+                     std::to_string(kMaxRuntimeBytes) + ", because sockets lie in it");
+  }
+  if (access(flags.python.c_str(), X_OK) != 0) {
+    errors.push_back("no Python at " + flags.python +
+                     "; pass --python or set TANDEM_PYTHON to an interpreter with tokenizers");
+  }
+  if (access(flags.rank.c_str(), X_OK) != 0) {
+    errors.push_back("no tandem-rank at " + flags.rank + "; build it, or pass --rank");
+  }
+}
+
+}  // namespace
+
+ParsedFlags ParseFlags(int argc, const char* const* argv, const std::string& binary_folder) {
+  ParsedFlags parsed;
+  AgentFlags& flags = parsed.flags;
+  std::string slots, threads, hang, orphan, stop;
+  CLI::App app("tandem-worker: runs the attempts that a coordinator places on this machine.");
+  app.add_option("--coordinator", flags.coordinator, "the coordinator's HOST:PORT");
+  app.add_option("--work", flags.work, "folder for jobs, checkpoints and results");
+  app.add_option("--name", flags.name, "this worker's name [the host's]");
+  app.add_option("--slots", slots, "ranks that may run at once [1]");
+  app.add_option("--threads-per-slot", threads, "threads of a rank [cores / slots]");
+  app.add_option("--metrics", flags.metrics, "Prometheus address, loopback; port 0 chooses one")
+      ->capture_default_str();
+  app.add_option("--python", flags.python, "interpreter for data preparation and reports");
+  app.add_option("--rank", flags.rank, "the rank's binary [beside this one]");
+  app.add_option("--runtime", flags.runtime, "short folder for sockets and MPI's temporary files");
+  app.add_flag("--die-with-parent", flags.die_with_parent, "end when the starting process ends");
+  app.add_option("--hang-seconds", hang, "kill ranks without progress for this long [120]");
+  app.add_option("--orphan-minutes", orphan,
+                 "stop when the coordinator is silent for this long [30]");
+  app.add_option("--stop-seconds", stop, "how long a checkpoint before a stop may take [60]");
+  app.set_version_flag("--version", "tandem-worker " TANDEM_VERSION);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    parsed.help = app.help();
+    return parsed;
+  } catch (const CLI::CallForVersion&) {
+    parsed.help = app.version() + "\n";
+    return parsed;
+  } catch (const CLI::ParseError& error) {
+    parsed.errors.push_back(error.what());
+  }
+  ReadNumber(slots, "--slots", 1, 4096, 1, flags.slots, parsed.errors);
+  ReadNumber(threads, "--threads-per-slot", 1, 1024, 1, flags.threads_per_slot, parsed.errors);
+  ReadNumber(hang, "--hang-seconds", 1, 86400, 1000, flags.hang_ms, parsed.errors);
+  ReadNumber(orphan, "--orphan-minutes", 1, 10080, 60'000, flags.orphan_ms, parsed.errors);
+  ReadNumber(stop, "--stop-seconds", 1, 86400, 1000, flags.stop_ms, parsed.errors);
+  FillDefaults(flags, binary_folder);
+  Check(flags, parsed.errors);
+  return parsed;
+}
+
+}  // namespace tandem::agent
