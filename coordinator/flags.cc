@@ -61,7 +61,9 @@ bool SplitAddress(const std::string& address, std::string* host, int* port) {
 }
 
 bool IsLoopback(const std::string& host) {
-  return host == "localhost" || host == "[::1]" || host.rfind("127.", 0) == 0;
+  // 127.evil.example is a name, not an address.
+  const bool numeric = host.find_first_not_of("0123456789.") == std::string::npos;
+  return host == "localhost" || host == "[::1]" || (numeric && host.rfind("127.", 0) == 0);
 }
 
 ParsedFlags ParseFlags(int argc, const char* const* argv) {

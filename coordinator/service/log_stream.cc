@@ -81,12 +81,20 @@ void LogStream::Ask(const std::string& file) {
   const int64_t deadline = sources_.clock.MonotonicMs() + kAnswerMs;
   sources_.relay.AskLogs(job_.worker(), std::move(question), deadline,
                          [self = Self(), listing = file.empty()](Result<v1::LogChunk> answer) {
-                           if (!answer.ok()) return self->Close(ToGrpc(answer.status()));
-                           if (!answer->error().empty()) {
-                             return self->Close(ToGrpc(NotFound(answer->error())));
+                           Status failed = answer.status();
+                           if (answer.ok() && !answer->error().empty()) {
+                             failed = NotFound(answer->error());
                            }
+                           if (!failed.ok()) return self->OnNothing(failed);
                            listing ? self->OnFiles(*answer) : self->OnText(*answer);
                          });
+}
+
+// A follower waits: the attempt's folder may not be there yet, or its agent is reconnecting.
+void LogStream::OnNothing(const Status& status) {
+  if (!request_.follow() || IsTerminal(job_.state())) return Close(ToGrpc(status));
+  to_read_.clear();
+  EndRound();
 }
 
 void LogStream::OnFiles(const v1::LogChunk& answer) {

@@ -64,6 +64,7 @@ class LogStream : public StreamReactor<grpc::ServerWriteReactor<v1::StreamLogsRe
   void BeginRound();
   void Ask(const std::string& file);
   void OnFiles(const v1::LogChunk& answer);
+  void OnNothing(const Status& status);
   void OnText(const v1::LogChunk& answer);
   void NextFile();
   void EndRound();

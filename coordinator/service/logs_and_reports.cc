@@ -75,9 +75,12 @@ std::vector<FieldViolation> CheckLogs(const v1::StreamLogsRequest& request) {
     found.emplace_back("tail_bytes", "tail_bytes is " + std::to_string(request.tail_bytes()) +
                                          "; must be 0 (from the start) or more");
   }
-  if (request.file().find('/') != std::string::npos || request.file() == "..") {
-    found.emplace_back("file", "file is '" + request.file().substr(0, 200) +
-                                   "'; must be a name in the attempt's folder, as rank-0.err");
+  const std::string& file = request.file();
+  const bool is_log = file.ends_with(".out") || file.ends_with(".err");
+  if (!file.empty() && (!is_log || file[0] == '.' || file.find('/') != std::string::npos)) {
+    found.emplace_back("file", "file is '" + file.substr(0, 200) +
+                                   "'; must be a log in the attempt's folder, as rank-0.err, or "
+                                   "empty for all");
   }
   return found;
 }
