@@ -195,7 +195,7 @@ class HybridLinearAttention(nn.Module):
         self.window_factors = nn.Parameter(torch.empty(heads))
 
     def forward(self, hidden, rope, positions, state=None):
-        """hidden (B, t, D), rope: cos, sin (B, t, d), positions (B, t). Returns output and state."""
+        """hidden (B, t, D), rope (cos, sin) (B, t, d), positions (B, t). Returns output, state."""
         q, k, v = (
             project(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for project in (self.q_proj, self.k_proj, self.v_proj)

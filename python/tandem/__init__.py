@@ -1,1 +1,1 @@
-"""Tandem's Python steps: data preparation before training, the report and the export check after it."""
+"""Tandem's Python steps: data preparation before training, report and export check after it."""

@@ -1,7 +1,7 @@
-"""Documents from files: .txt (a file is a document) and .jsonl (a record's `text`), each also .gz, .xz, .zst.
+"""Documents from .txt (a file is a document) and .jsonl (a record's `text`), also .gz, .xz, .zst.
 
-Streams: one document and one block of bytes are in memory. Whatever is wrong with a file is a message that names the
-file, the line or byte, what stands there and what is needed.
+Streams: one document and one block of bytes are in memory. Whatever is wrong with a file is a
+message that names the file, the line or byte, what stands there and what is needed.
 """
 
 import gzip
@@ -108,7 +108,8 @@ def text_document(path, blocks):
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadFile(
-            f"{path} is not UTF-8: byte {error.start} is 0x{content[error.start]:02x}; convert it to UTF-8"
+            f"{path} is not UTF-8: byte {error.start} is 0x{content[error.start]:02x}; "
+            "convert it to UTF-8"
         ) from error
     yield "document", text
 
@@ -142,7 +143,8 @@ def text_of_record(line):
         record = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise BadDocument(
-            f"not UTF-8: byte {error.start} of the line is 0x{line[error.start]:02x}; convert it to UTF-8"
+            f"not UTF-8: byte {error.start} of the line is 0x{line[error.start]:02x}; "
+            "convert it to UTF-8"
         ) from error
     except (ValueError, RecursionError) as error:
         raise BadDocument(f"not JSON ({error}); each line must be an object with `text`") from error
@@ -151,7 +153,8 @@ def text_of_record(line):
     if "text" not in record:
         keys = ", ".join(sorted(record)[:8]) or "no keys"
         raise BadDocument(
-            f"the record has {keys}; it needs `text` (instruction and chat records are not read yet)"
+            f"the record has {keys}; it needs `text` "
+            "(instruction and chat records are not read yet)"
         )
     text = record["text"]
     if not isinstance(text, str):

@@ -1,4 +1,4 @@
-"""The model's own tokenizer.json through the `tokenizers` library, and what it puts around a document."""
+"""The model's own tokenizer.json through the `tokenizers` library, with its BOS and EOS."""
 
 import json
 import os
@@ -9,7 +9,7 @@ FIELD = "model.path"
 
 
 class ModelTokenizer:
-    """Documents to ids. bos, eos: ids put around each document, or None. vocab_size: the model's, not the tokenizer's."""
+    """Documents to ids. bos, eos: ids around each document, or None. vocab_size: the model's."""
 
     def __init__(self, folder, violations):
         """Raises DataRefused with everything that is wrong with the folder."""
@@ -42,7 +42,10 @@ class ModelTokenizer:
         violations.raise_if_any()
 
     def special(self, name, config, settings):
-        """The id of BOS or EOS: tokenizer_config.json names the token, config.json the id; add_bos_token false: none."""
+        """The id of BOS or EOS: tokenizer_config.json names the token, config.json the id.
+
+        add_bos_token false: none.
+        """
         if settings.get(f"add_{name}_token") is False and name == "bos":
             return None
         token = settings.get(f"{name}_token")
@@ -72,9 +75,10 @@ class ModelTokenizer:
 def missing_tokenizer(folder):
     if os.path.isfile(os.path.join(folder, "tokenizer.model")):
         return (
-            f"{folder} has tokenizer.model but no tokenizer.json; convert it once, where transformers and sentencepiece "
-            "are installed: python -c \"from transformers import AutoTokenizer as A; d='MODEL_DIR'; "
-            'A.from_pretrained(d, use_fast=True).save_pretrained(d)"'
+            f"{folder} has tokenizer.model but no tokenizer.json; convert it once, where "
+            'transformers and sentencepiece are installed: python -c "from transformers import '
+            "AutoTokenizer as A; d='MODEL_DIR'; A.from_pretrained(d, use_fast=True)"
+            '.save_pretrained(d)"'
         )
     return f"{folder} has no tokenizer.json; copy the tokenizer of the model there"
 

@@ -1,9 +1,10 @@
-"""Passkey prompts: a number hidden in filler text, asked for at the end. They measure recall by distance.
+"""Passkey prompts: a number hidden in filler text, asked for at the end: recall by distance.
 
-    BOS filler "\\nThe pass key is N. Remember it. N is the pass key.\\n" filler(distance) "\\nWhat is the pass key? The pass key is" " N"
+    BOS filler KEY filler(distance tokens) QUESTION " N"
 
-All prompts have exactly `length` ids; `distance` is the number of tokens between the key sentence and the question.
-Scored teacher-forced: each answer token must be the argmax of the logits one position before it.
+All prompts have exactly `length` ids; `distance` is the number of tokens between the key sentence
+and the question. Scored teacher-forced: each token of the answer must be the argmax of the logits
+one position before it.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ QUESTION = "\nWhat is the pass key? The pass key is"
 
 
 def make_prompts(tokenizer, filler, settings, seed, violations):
-    """The content of passkey.json. filler: ids of held-out text; settings: {prompts, distances, length}."""
+    """passkey.json's content. filler: ids of held-out text; settings as in the request."""
     length, prompts = settings["length"], []
     for distance in settings["distances"]:
         for index in range(settings["prompts"]):
@@ -21,8 +22,8 @@ def make_prompts(tokenizer, filler, settings, seed, violations):
             if prompt is None:
                 violations.add(
                     "evaluate.passkey.distances",
-                    f"{distance} does not fit into prompts of {length} tokens beside key and question; "
-                    "take a smaller distance or a longer data.sequence_length",
+                    f"{distance} does not fit into prompts of {length} tokens beside key and "
+                    "question; take a smaller distance or a longer data.sequence_length",
                 )
                 break
             prompts.append(prompt)

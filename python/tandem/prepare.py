@@ -2,17 +2,20 @@
 
     python -m tandem.prepare --request prepare.json
 
-Request: {"version": 1, "tokenizer": model folder, "cache": folder, "train": [paths], "validation": [paths],
-"validation_fraction": 0.02, "max_documents": 0, "sequence_length": 512, "seed": 0,
-"passkey": {"prompts": 32, "distances": [16, 128, 384], "length": 512}}; without passkey or prompts: none.
+Request: {"version": 1, "tokenizer": model folder, "cache": folder, "train": [paths],
+"validation": [paths], "validation_fraction": 0.02, "max_documents": 0, "sequence_length": 512,
+"seed": 0, "passkey": {"prompts": 32, "distances": [16, 128, 384], "length": 512}}. Without passkey,
+or with prompts 0, no prompts are made.
 
-Result: a folder <cache>/<key> with {train,validation}.{bin,idx}, passkey.json and manifest.json (with the digests of
-all others). The key is the SHA-256 of what the content depends on, so the same request again costs only the digests of
-its files. The folder is written aside, made durable and renamed: it is whole or it is not there.
+Result: a folder <cache>/<key> with {train,validation}.{bin,idx}, passkey.json and manifest.json
+(with the digests of all others). The key is the SHA-256 of what the content depends on, so the same
+request again costs only the digests of its files. The folder is written aside, made durable and
+renamed: it is whole or it is not there.
 
-Says JSON lines on stdout: {"event":"progress","documents","tokens"}, then {"event":"result","tokens":folder,"documents",
-"train_tokens","validation_tokens","cached"}, or one {"event":"error","field","message"} per thing that is wrong.
-Exit codes: 0 done, 2 the user's data or model folder cannot be used, 1 anything else.
+Says JSON lines on stdout: {"event": "progress", "documents", "tokens"}, then {"event": "result",
+"tokens": folder, "documents", "train_tokens", "validation_tokens", "cached"}, or one {"event":
+"error", "field", "message"} per thing that is wrong. Exit codes: 0 done, 2 the user's data or model
+folder cannot be used, 1 anything else.
 """
 
 import argparse
@@ -98,12 +101,15 @@ def documents_of(request, split, violations):
 
 
 def held_out_rank(text):
-    """A number in [0, 1) that depends on the text alone: the same document is held out in every job."""
+    """In [0, 1), from the text alone: the same document is held out in every job."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 def survey(request, violations):
-    """Reads everything once before tokenising: all that is wrong, and the hold-out's threshold (None: files given)."""
+    """Reads everything once before tokenising: raises all that is wrong.
+
+    Returns the threshold of the hold-out, None if validation files are given.
+    """
     lowest, documents = 2.0, 0
     for text in documents_of(request, "train", violations):
         lowest = min(lowest, held_out_rank(text))
@@ -117,8 +123,8 @@ def survey(request, violations):
     if documents < 2:
         violations.add(
             "data.validation",
-            "data.train is a single document and a part of it cannot be held out; name a file in data.validation, or "
-            "give the text as several documents (.jsonl, or several .txt)",
+            "data.train is a single document and a part of it cannot be held out; name a file in "
+            "data.validation, or give the text as several documents (.jsonl, or several .txt)",
         )
         violations.raise_if_any()
     # At least one document, also where the fraction of a few would be none.
@@ -201,15 +207,16 @@ def check_lengths(request, train_tokens, validation_tokens):
     if train_tokens < needed:
         violations.add(
             "data.train",
-            f"{train_tokens} tokens in all; a sequence of data.sequence_length needs {needed}: give more text or a "
-            "shorter data.sequence_length",
+            f"{train_tokens} tokens in all; a sequence of data.sequence_length needs {needed}: "
+            "give more text or a shorter data.sequence_length",
         )
     if validation_tokens < needed:
         held = "data.validation" if request["validation"] else "data.validation_fraction"
         violations.add(
             held,
-            f"{validation_tokens} tokens are held out; a sequence of data.sequence_length needs {needed}: give "
-            "more text, a larger data.validation_fraction or a shorter data.sequence_length",
+            f"{validation_tokens} tokens are held out; a sequence of data.sequence_length needs "
+            f"{needed}: give more text, a larger data.validation_fraction or a shorter "
+            "data.sequence_length",
         )
     violations.raise_if_any()
 
@@ -235,7 +242,7 @@ def cache_key(content):
 
 
 def read_manifest(folder):
-    """The manifest if the folder is whole (names and sizes; training checks the digests), else None."""
+    """The manifest if the folder is whole (sizes; training checks the digests), else None."""
     try:
         with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
             manifest = json.load(file)
@@ -247,7 +254,7 @@ def read_manifest(folder):
 
 
 class FolderAside:
-    """A folder beside the final one, locked while its writer lives, so that another run may remove what a killed one left."""
+    """A folder beside the final one, locked while its writer lives: a kill leaves it unlocked."""
 
     def __init__(self, cache, key):
         os.makedirs(cache, exist_ok=True)
@@ -276,7 +283,7 @@ class FolderAside:
                 os.close(descriptor)
 
     def commit(self, final):
-        """Renames to `final`. Where another run was faster, its folder stays: both have the same content."""
+        """Renames to `final`. If another run was faster, its folder stays: same content."""
         sync_folder(self.path)
         if read_manifest(final) is None:
             shutil.rmtree(final, ignore_errors=True)

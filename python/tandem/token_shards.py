@@ -2,7 +2,8 @@
 
 NAME.bin holds the ids, one document after the other. NAME.idx, little-endian:
 
-    "MMIDIDX\\0\\0" | u64 version 1 | u8 dtype (4: i32, 8: u16) | u64 sequences n | u64 document indices n+1
+    "MMIDIDX\\0\\0" | u64 version 1 | u8 dtype (4: i32, 8: u16) | u64 sequences n
+    u64 number of document indices, n+1
     i32 lengths[n] | i64 byte offsets[n] | i64 document index[n+1] = 0 ... n
 """
 

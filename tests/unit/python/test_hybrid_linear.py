@@ -1,6 +1,7 @@
 """The exported classes against a naive double-precision model, in every way a model is run.
 
-Tolerance: logits of size 6 in fp32, two layers; measured distance from double 1e-5, allowed 1e-4 (the export's own promise).
+Tolerance: logits of size 6 in fp32, two layers: 1e-5 away from double, and 1e-4 is what an export
+promises.
 """
 
 import pytest

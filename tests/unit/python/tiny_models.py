@@ -9,9 +9,10 @@ from hybrid_linear.modeling_hybrid_linear import HybridLinearForCausalLM
 
 def tiny_config(mode="hybrid", size=5, sinks=0, span="outside", factor="sigmoid", **extra):
     options = dict(
-        vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=16, max_position_embeddings=512, rms_norm_eps=1e-5, rope_theta=10000.0,
-        tie_word_embeddings=True, bos_token_id=0, eos_token_id=1, initializer_range=0.3,
+        vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=512,
+        rms_norm_eps=1e-5, rope_theta=10000.0, tie_word_embeddings=True, bos_token_id=0,
+        eos_token_id=1, initializer_range=0.3,
     )  # fmt: skip
     hybrid = {
         "version": 1,
@@ -36,7 +37,7 @@ def tiny_model(seed=0, **options):
 
 
 def naive_logits(model, ids):
-    """The model written once more, T x T in double. Shares no code with the classes but the weights."""
+    """The model once more, T x T in double: shares nothing with the classes but the weights."""
     config, w = model.config, {n: p.detach().double() for n, p in model.named_parameters()}
     x = w["model.embed_tokens.weight"][ids]
     for layer in range(config.num_hidden_layers):
