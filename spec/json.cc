@@ -15,6 +15,16 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using nlohmann::json;
 
+// JOB_STATE_RUNNING -> RUNNING: what stands before UNSPECIFIED in the first value stands before
+// all.
+std::string EnumText(const google::protobuf::EnumValueDescriptor& value) {
+  const std::string zero = value.type()->value(0)->name();
+  const std::string unset = "UNSPECIFIED";
+  if (!zero.ends_with(unset)) return value.name();
+  const std::string prefix = zero.substr(0, zero.size() - unset.size());
+  return value.name().starts_with(prefix) ? value.name().substr(prefix.size()) : value.name();
+}
+
 json Real(double value) {
   return std::isfinite(value) ? json(value) : json(nullptr);
 }
@@ -37,7 +47,7 @@ json Single(const Message& m, const FieldDescriptor& f) {
     case FieldDescriptor::CPPTYPE_BOOL:
       return r->GetBool(m, &f);
     case FieldDescriptor::CPPTYPE_ENUM:
-      return r->GetEnum(m, &f)->name();
+      return EnumText(*r->GetEnum(m, &f));
     case FieldDescriptor::CPPTYPE_STRING:
       return r->GetString(m, &f);
     case FieldDescriptor::CPPTYPE_MESSAGE:
@@ -64,7 +74,7 @@ json Item(const Message& m, const FieldDescriptor& f, int i) {
     case FieldDescriptor::CPPTYPE_BOOL:
       return r->GetRepeatedBool(m, &f, i);
     case FieldDescriptor::CPPTYPE_ENUM:
-      return r->GetRepeatedEnum(m, &f, i)->name();
+      return EnumText(*r->GetRepeatedEnum(m, &f, i));
     case FieldDescriptor::CPPTYPE_STRING:
       return r->GetRepeatedString(m, &f, i);
     case FieldDescriptor::CPPTYPE_MESSAGE:
@@ -106,8 +116,9 @@ json ProtoToJson(const Message& message) {
   const auto* reflection = message.GetReflection();
   for (int i = 0; i < type->field_count(); ++i) {
     const auto& field = *type->field(i);
-    const bool set = field.is_repeated() ? reflection->FieldSize(message, &field) > 0
-                                         : reflection->HasField(message, &field);
+    const bool set = field.is_repeated()
+                         ? reflection->FieldSize(message, &field) > 0
+                         : !field.has_presence() || reflection->HasField(message, &field);
     if (set) object[field.name()] = ProtoFieldToJson(message, field);
   }
   return object;

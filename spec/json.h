@@ -1,6 +1,8 @@
 // Any protobuf message as JSON for people and digests: proto field names, numbers as numbers
 // (protobuf's own printer writes 64-bit integers as text), timestamps as
-// "2026-11-24T17:35:00.000Z". Only set fields; keys sorted. Pure.
+// "2026-11-24T17:35:00.000Z", JOB_STATE_RUNNING as "RUNNING". Fields that know whether they were
+// set appear when they were; the others always, so that readers find a 0; lists and maps when not
+// empty. Keys sorted. Pure.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -44,15 +44,6 @@ bool IsCovered(const std::string& field, const std::vector<std::string>& unreada
   });
 }
 
-int LineOf(std::string field, const std::map<std::string, int>& lines) {
-  while (!field.empty()) {
-    if (const auto found = lines.find(field); found != lines.end()) return found->second;
-    const size_t cut = field.find_last_of(".[");
-    field.resize(cut == std::string::npos ? 0 : cut);
-  }
-  return 0;
-}
-
 // Returns the fields that could not be read.
 std::vector<std::string> ReadText(const std::string& text, const std::string& base_dir,
                                   ParseOutcome& outcome) {
@@ -92,11 +83,20 @@ ParseOutcome ReadSpec(const std::string& text, const std::string& base_dir) {
     const bool has_bad_stages =
         violation.field == "recipe" && lines.contains("stages") && !lines.contains("recipe");
     if (IsCovered(violation.field, unreadable) || has_bad_stages) continue;
-    violation.line = LineOf(violation.field, lines);
+    violation.line = LineOfField(violation.field, lines);
     outcome.violations.push_back(std::move(violation));
   }
   std::ranges::stable_sort(outcome.violations, {}, &Violation::line);
   return outcome;
+}
+
+int LineOfField(std::string field, const std::map<std::string, int>& lines) {
+  while (!field.empty()) {
+    if (const auto found = lines.find(field); found != lines.end()) return found->second;
+    const size_t cut = field.find_last_of(".[");
+    field.resize(cut == std::string::npos ? 0 : cut);
+  }
+  return 0;
 }
 
 std::string ViolationsToText(const std::vector<Violation>& violations) {

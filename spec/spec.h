@@ -74,6 +74,9 @@ Result<std::string> Explain(const std::string& path);
 // text is read.
 std::vector<Violation> InspectPaths(const v1::JobSpec& spec);
 
+// The line of a field, or of the nearest group around it; 0: none.
+int LineOfField(std::string field, const std::map<std::string, int>& lines);
+
 // One line each: "message" or, with a line, "line 7: message".
 std::string ViolationsToText(const std::vector<Violation>& violations);
 

@@ -1,0 +1,140 @@
+#include "cli/component_text.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "cli/job_text.h"
+#include "spec/json.h"
+
+namespace tandem::cli {
+namespace {
+
+constexpr int kBarCells = 20;
+const std::vector<std::string> kModes = {"softmax",     "hybrid",     "window_only",
+                                         "linear_only", "sinks_only", "none"};
+
+std::string ModeWords(const std::string& mode, int64_t sinks) {
+  if (mode == "softmax") return "the base model's own attention";
+  if (mode == "hybrid") return "both branches: the result";
+  if (mode == "window_only") return "the window alone";
+  if (mode == "linear_only") return "the linear branch alone";
+  if (mode == "sinks_only") return "the first " + std::to_string(sinks) + " tokens alone";
+  if (mode == "none") return "no attention at all";
+  return "-";
+}
+
+std::string Percent(double share) {
+  return std::isfinite(share) ? Fixed(100 * share, 0) + " %" : "-";
+}
+
+// Numbers read better flush right.
+std::string Right(const std::string& text, size_t width) {
+  return text.size() >= width ? text : std::string(width - text.size(), ' ') + text;
+}
+
+std::string VerdictWords(const std::string& verdict) {
+  if (verdict == "balanced") return "both components pull";
+  if (verdict == "leaning") return "one component does most of the work";
+  if (verdict == "collapsed") return "the linear branch is bypassed: the window does the work";
+  return "";
+}
+
+Colour VerdictColour(const std::string& verdict) {
+  if (verdict == "balanced") return Colour::kGreen;
+  return verdict == "leaning" ? Colour::kYellow : Colour::kRed;
+}
+
+std::string ModeTable(const v1::ComponentReport& report, int64_t sinks, const TextStyle& style) {
+  std::vector<std::vector<std::string>> rows = {
+      {"MODE", "WHAT IS ON", Right("LOSS", 7), Right("PERPLEXITY", 10), "RECOVERED"}};
+  for (const auto& mode : kModes) {
+    const auto found = report.components().find(mode);
+    if (found == report.components().end()) continue;
+    const auto& result = found->second;
+    std::string recovered = Right(Percent(result.recovered()), 6);
+    if (std::isfinite(result.recovered()))
+      recovered += "  " + Bar(result.recovered(), kBarCells, style);
+    rows.push_back({mode, ModeWords(mode, sinks), Right(Fixed(result.loss(), 4), 7),
+                    Right(Fixed(result.perplexity(), 2), 10), recovered});
+  }
+  return Table(rows);
+}
+
+std::string VerdictText(const v1::ComponentReport& report, const TextStyle& style) {
+  std::string text =
+      "Verdict: " + Coloured(report.verdict(), VerdictColour(report.verdict()), style);
+  if (const auto words = VerdictWords(report.verdict()); !words.empty()) text += " - " + words;
+  text += ".\n";
+  if (!report.verdict_reason().empty()) text += "  " + report.verdict_reason() + "\n";
+  text += "  What the linear branch adds to the window: " + Fixed(report.linear_delta(), 4) +
+          " nats per token (95 %: " + Fixed(report.linear_delta_low(), 4) + " to " +
+          Fixed(report.linear_delta_high(), 4) + "), " + Percent(report.beyond_window()) +
+          " of what lies beyond the window.\n";
+  return text;
+}
+
+std::string PasskeyTable(const v1::ComponentReport& report) {
+  if (report.passkey().empty()) return "";
+  const std::vector<std::string> modes = {"softmax", "hybrid", "window_only", "linear_only"};
+  std::vector<std::vector<std::string>> rows = {{"DISTANCE"}};
+  for (const auto& mode : modes) rows[0].push_back(Right(mode, 11));
+  for (const auto& row : report.passkey()) {
+    std::vector<std::string> cells = {Right(std::to_string(row.distance()), 8)};
+    for (const auto& mode : modes) {
+      const auto found = row.accuracy().find(mode);
+      cells.push_back(Right(found == row.accuracy().end() ? "-" : Percent(found->second), 11));
+    }
+    rows.push_back(cells);
+  }
+  return "\nPasskey: how often a number is repeated that was read so many tokens ago.\n" +
+         Table(rows);
+}
+
+nlohmann::json Number(double value) {
+  return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr);
+}
+
+}  // namespace
+
+std::string ComponentTable(const v1::ComponentReport& report, int64_t sinks,
+                           const TextStyle& style) {
+  return ModeTable(report, sinks, style) +
+         "Recovered: 0 % reads the first tokens alone (sinks_only), 100 % is the base model's "
+         "attention (softmax).\n\n" +
+         VerdictText(report, style) + PasskeyTable(report);
+}
+
+nlohmann::json ResultJson(const v1::Job& job) {
+  nlohmann::json result = {{"job", job.name()},
+                           {"uid", job.uid()},
+                           {"state", StateText(job.state())},
+                           {"artifact", job.artifact()},
+                           {"report", job.report_path()}};
+  if (!job.reason().empty()) result["reason"] = job.reason();
+  if (!job.message().empty()) result["message"] = job.message();
+  const auto& report = job.report();
+  result["verdict"] = job.has_report() ? nlohmann::json(report.verdict()) : nlohmann::json(nullptr);
+  result["components"] = nlohmann::json::object();
+  if (!job.has_report()) return result;
+  result["verdict_reason"] = report.verdict_reason();
+  result["linear_capability"] = Number(report.linear_capability());
+  result["beyond_window"] = Number(report.beyond_window());
+  result["state_swap_delta"] = Number(report.state_swap_delta());
+  result["linear_delta"] = {{"value", Number(report.linear_delta())},
+                            {"low", Number(report.linear_delta_low())},
+                            {"high", Number(report.linear_delta_high())}};
+  for (const auto& [mode, component] : report.components())
+    result["components"][mode] = ProtoToJson(component);
+  result["passkey"] = nlohmann::json::array();
+  for (const auto& row : report.passkey()) result["passkey"].push_back(ProtoToJson(row));
+  return result;
+}
+
+int VerdictRank(const std::string& verdict) {
+  if (verdict == "balanced") return 2;
+  if (verdict == "leaning") return 1;
+  return verdict == "collapsed" ? 0 : -1;
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,68 @@
+#include "cli/job_file.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <iterator>
+#include <sstream>
+
+#include "base/files.h"
+#include "cli/output.h"
+
+namespace tandem::cli {
+namespace {
+
+Result<std::string> ReadText(const std::string& path) {
+  if (path != "-") return ReadFile(path, kMaxSpecBytes);
+  return std::string(std::istreambuf_iterator<char>(std::cin), {});
+}
+
+std::string FolderOf(const std::string& path) {
+  if (path == "-") return std::filesystem::current_path().string();
+  return std::filesystem::path(AbsolutePath(path)).parent_path().string();
+}
+
+}  // namespace
+
+std::optional<JobFile> ReadJobFile(const std::string& path) {
+  const auto text = ReadText(path);
+  if (!text.ok()) {
+    PrintError("cannot read the job file: " + text.status().message());
+    return std::nullopt;
+  }
+  ParseOutcome outcome = ReadSpec(*text, FolderOf(path));
+  if (!outcome.violations.empty()) {
+    PrintErr(FaultLines(path, outcome.violations));
+    return std::nullopt;
+  }
+  return JobFile{path, std::move(outcome.parsed)};
+}
+
+std::string FaultLines(const std::string& path, const std::vector<Violation>& violations) {
+  std::string text;
+  for (const auto& violation : violations) {
+    text += path == "-" ? "stdin" : path;
+    if (violation.line > 0) text += ":" + std::to_string(violation.line);
+    text += ": " + violation.message + "\n";
+  }
+  return text;
+}
+
+std::vector<Violation> FaultsOfMessage(const std::string& message, const ParsedSpec& parsed) {
+  std::vector<Violation> faults;
+  std::istringstream lines(message);
+  for (std::string line; std::getline(lines, line);) {
+    const std::string field = line.substr(0, line.find_first_of(" :"));
+    faults.push_back({field, line, LineOfField(field, parsed.lines)});
+  }
+  return faults;
+}
+
+std::vector<Violation> FaultsOfPaths(const ParsedSpec& parsed) {
+  auto faults = InspectPaths(Resolve(parsed.spec));
+  for (auto& fault : faults) fault.line = LineOfField(fault.field, parsed.lines);
+  std::ranges::stable_sort(faults, {}, &Violation::line);
+  return faults;
+}
+
+}  // namespace tandem::cli

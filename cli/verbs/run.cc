@@ -1,0 +1,225 @@
+// tandem run: a whole cluster for one job, in one command. Running it again goes on where it
+// stopped.
+#include <sched.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <thread>
+
+#include "base/clock.h"
+#include "base/digest.h"
+#include "base/files.h"
+#include "cli/client.h"
+#include "cli/embedded.h"
+#include "cli/exit_code.h"
+#include "cli/follow.h"
+#include "cli/job_file.h"
+#include "cli/job_text.h"
+#include "cli/outcome.h"
+#include "cli/progress.h"
+#include "cli/verbs/verbs.h"
+
+namespace tandem::cli {
+namespace {
+
+constexpr auto kLook = std::chrono::milliseconds(50);
+constexpr int kMostRetries = 1000;
+constexpr int64_t kDrainPatienceMs = 90'000;  // above the worker's own 60 s
+
+struct RunOptions {
+  std::string file;
+  std::string work = "work";
+  int64_t threads = 0;
+  std::string require_verdict;
+};
+
+int64_t UsableCores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
+  return std::max(1, CPU_COUNT(&cores));
+}
+
+// The run of one job file in one work folder.
+class Run {
+ public:
+  Run(Invocation& invocation, const RunOptions& options, JobFile file, std::string work,
+      std::string bin)
+      : invocation_(invocation),
+        options_(options),
+        file_(std::move(file)),
+        work_(work),
+        cluster_(std::move(work), std::move(bin)) {}
+
+  int Execute() {
+    if (const Status status = lock_.Take(work_); !status.ok()) return Fail(status);
+    invocation_.interrupts->Set([this](int count) {
+      if (count > 1) _exit(kExitInterrupted);  // the children die with us
+      interrupted_ = true;
+    });
+    const int code = Conduct();
+    invocation_.interrupts->Set(nullptr);
+    cluster_.Stop();
+    return code;
+  }
+
+ private:
+  int Conduct() {
+    if (const Status status = cluster_.StartCoordinator(interrupted_); !status.ok())
+      return Fail(status);
+    if (interrupted_) return TellHowToGoOn();
+    client_.emplace(cluster_.server());
+    auto job = Submit();
+    if (!job.ok()) return Refused(job.status());
+    if (IsTerminal(job->state())) return Tell(*job);
+    if (const Status status = CancelOthers(job->uid()); !status.ok()) return Fail(status);
+    const int64_t slots = Resolve(file_.parsed.spec).parallelism().data();
+    const int64_t threads =
+        options_.threads > 0 ? options_.threads : std::max<int64_t>(1, UsableCores() / slots);
+    if (const Status status = cluster_.StartWorker(slots, threads); !status.ok())
+      return Fail(status);
+    PrintErr("job " + ShortName(job->name()) + " in " + work_ +
+             (job->epoch() > 0 ? ": going on\n" : "\n"));
+    return FollowJob(job->name());
+  }
+
+  // The same file in the same folder is the same job, unless its last run failed: then it is tried
+  // anew.
+  Result<v1::Job> Submit() {
+    const std::string digest = Sha256Hex(CanonicalJson(Resolve(file_.parsed.spec)) + "\n" + work_);
+    for (int attempt = 1; attempt <= kMostRetries; ++attempt) {
+      v1::CreateJobRequest request;
+      *request.mutable_spec() = file_.parsed.spec;
+      request.set_request_id("run-" + digest.substr(0, 32) + "-" + std::to_string(attempt));
+      auto job = client_->CreateJob(request);
+      if (!job.ok()) return job;
+      const bool failed =
+          job->state() == v1::JOB_STATE_FAILED || job->state() == v1::JOB_STATE_CANCELLED;
+      if (!failed) return job;
+    }
+    return FailedPrecondition("this job failed " + std::to_string(kMostRetries) + " times in " +
+                              work_ + "; choose another --work folder");
+  }
+
+  // Jobs of other files that were interrupted in this folder would take the slots first.
+  Status CancelOthers(const std::string& own_uid) {
+    TANDEM_ASSIGN_OR_RETURN(const auto all, client_->ListJobs({}));
+    for (const auto& job : all.jobs()) {
+      if (job.uid() == own_uid || IsTerminal(job.state())) continue;
+      PrintErr("cancelling " + ShortName(job.name()) +
+               ", which another job file left unfinished in this folder\n");
+      const auto cancelled = client_->CancelJob(job.name());
+      if (!cancelled.ok()) return cancelled.status();
+    }
+    return Status::Ok();
+  }
+
+  // The main thread keeps the cluster running (children die with the thread that started them);
+  // another one watches.
+  int FollowJob(const std::string& name) {
+    ProgressPrinter progress = StderrProgress();
+    Follower follower(*client_, progress, /*patience_ms=*/0);
+    Result<v1::Job> result = Status(Code::kUnknown, "not followed");
+    std::atomic<bool> followed = false;
+    std::thread watcher([&] {
+      result = follower.Run(name);
+      followed = true;
+    });
+    const Status status = Supervise(followed);
+    follower.Stop();
+    watcher.join();
+    progress.Finish();
+    if (result.ok()) return Tell(*result);
+    if (!status.ok()) return Fail(status);
+    return interrupted_ ? TellHowToGoOn() : Fail(result.status());
+  }
+
+  // Until the job has ended, or Ctrl-C has stopped the worker.
+  Status Supervise(const std::atomic<bool>& followed) {
+    std::optional<int64_t> give_up;
+    while (!followed) {
+      TANDEM_RETURN_IF_ERROR(cluster_.KeepRunning());
+      if (interrupted_ && !give_up) {
+        PrintErr("\nstopping: the worker saves a checkpoint first (Ctrl-C again: at once)\n");
+        cluster_.DrainWorker();
+        give_up = Clock::System().MonotonicMs() + kDrainPatienceMs;
+      }
+      if (give_up && (!cluster_.IsWorkerRunning() || Clock::System().MonotonicMs() > *give_up))
+        break;
+      std::this_thread::sleep_for(kLook);
+    }
+    return Status::Ok();
+  }
+
+  int Tell(const v1::Job& job) {
+    const int code = TellOutcome(job, invocation_.format, options_.require_verdict);
+    if (job.state() == v1::JOB_STATE_FAILED) {
+      if (const std::string log = FailedLog(work_, job.uid()); !log.empty()) PrintErr(log);
+    }
+    return code;
+  }
+
+  int Refused(const Status& status) {
+    if (status.code() != Code::kInvalidArgument) return Fail(status);
+    PrintErr(FaultLines(file_.path, FaultsOfMessage(status.message(), file_.parsed)));
+    return kExitUsage;
+  }
+
+  int TellHowToGoOn() {
+    std::vector<std::string> words = {"tandem"};
+    words.insert(words.end(), invocation_.arguments.begin(), invocation_.arguments.end());
+    PrintErr("stopped. To go on:  " + ShellWords(words) + "\n");
+    return kExitInterrupted;
+  }
+
+  Invocation& invocation_;
+  const RunOptions& options_;
+  const JobFile file_;
+  const std::string work_;
+  WorkLock lock_;
+  EmbeddedCluster cluster_;
+  std::optional<Client> client_;
+  std::atomic<bool> interrupted_ = false;
+};
+
+int RunJob(Invocation& invocation, const RunOptions& options) {
+  auto file = ReadJobFile(options.file);
+  if (!file) return kExitUsage;
+  if (const auto faults = FaultsOfPaths(file->parsed); !faults.empty()) {
+    PrintErr(FaultLines(file->path, faults));
+    return kExitUsage;
+  }
+  const std::string work = AbsolutePath(options.work);
+  if (const Status status = MakeFolders(work); !status.ok())
+    return Fail(status.WithContext("--work " + options.work));
+  const auto bin = OwnFolder();
+  if (!bin.ok()) return Fail(bin.status());
+  return Run(invocation, options, std::move(*file), work, *bin).Execute();
+}
+
+}  // namespace
+
+void AddRun(CLI::App& app, Invocation& invocation) {
+  const auto options = std::make_shared<RunOptions>();
+  CLI::App* verb = AddVerb(app, invocation, "run",
+                           "Run a job file here, with a coordinator and a worker of its own");
+  verb->add_option("file", options->file, "Job file; - for stdin")
+      ->required()
+      ->type_name("JOB.yaml");
+  verb->add_option("--work", options->work, "Folder for everything that the run writes")
+      ->type_name("DIR")
+      ->capture_default_str();
+  verb->add_option("--threads", options->threads, "CPU threads per rank; default: cores / ranks")
+      ->check(CLI::Range(int64_t{1}, int64_t{1024}))
+      ->type_name("N");
+  AddRequireVerdict(*verb, options->require_verdict);
+  verb->callback([&invocation, options] {
+    invocation.action = [&invocation, options] { return RunJob(invocation, *options); };
+  });
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,70 @@
+#include "cli/verbs/verbs.h"
+
+#include <CLI/CLI.hpp>
+
+namespace tandem::cli {
+
+CLI::App* AddVerb(CLI::App& app, Invocation& invocation, const std::string& name,
+                  const std::string& words) {
+  CLI::App* verb = app.add_subcommand(name, words);
+  verb->fallthrough();
+  verb->add_option_function<std::string>(
+          "-o,--output",
+          [&invocation](const std::string& format) {
+            invocation.format = format == "json"   ? Format::kJson
+                                : format == "yaml" ? Format::kYaml
+                                : format == "name" ? Format::kName
+                                                   : Format::kTable;
+          },
+          "How to print: table (default), json, yaml or name")
+      ->check(CLI::IsMember({"table", "json", "yaml", "name"}))
+      ->type_name("FORMAT");
+  return verb;
+}
+
+void AddRequireVerdict(CLI::App& verb, std::string& verdict) {
+  verb.add_option("--require-verdict", verdict,
+                  "Leave with 6 if the verdict is below balanced or leaning")
+      ->check(CLI::IsMember({"balanced", "leaning"}))
+      ->type_name("VERDICT");
+}
+
+void AddVerbs(CLI::App& app, Invocation& invocation) {
+  app.add_option("--server", invocation.server, "Address of the coordinator")
+      ->envname("TANDEM_SERVER")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  AddRun(app, invocation);
+  AddSubmit(app, invocation);
+  AddValidate(app, invocation);
+  AddExplain(app, invocation);
+  AddList(app, invocation);
+  AddGet(app, invocation);
+  AddWatch(app, invocation);
+  AddLogs(app, invocation);
+  AddCancel(app, invocation);
+  AddReport(app, invocation);
+  AddWorkers(app, invocation);
+  AddVersion(app, invocation);
+  app.require_subcommand(1);
+}
+
+std::string ShellWords(const std::vector<std::string>& words) {
+  std::string line;
+  for (const auto& word : words) {
+    if (!line.empty()) line += " ";
+    const bool plain = !word.empty() && word.find_first_not_of(
+                                            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                            "0123456789_./:=,+-") == std::string::npos;
+    if (plain) {
+      line += word;
+      continue;
+    }
+    line += "'";
+    for (const char c : word) line += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    line += "'";
+  }
+  return line;
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,58 @@
+// The verbs of `tandem`, one file each. Each adds its subcommand to the command line; parsing then
+// sets Invocation::action, which main runs.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/interrupt.h"
+#include "cli/output.h"
+
+namespace CLI {
+class App;
+}
+
+namespace tandem::cli {
+
+inline constexpr char kDefaultServer[] = "127.0.0.1:7600";
+
+struct Invocation {
+  std::string server = kDefaultServer;
+  Format format = Format::kTable;
+  Interrupts* interrupts = nullptr;
+  std::vector<std::string> arguments;  // as typed, without argv[0]
+  std::function<int()> action;
+};
+
+void AddRun(CLI::App& app, Invocation& invocation);
+void AddSubmit(CLI::App& app, Invocation& invocation);
+void AddValidate(CLI::App& app, Invocation& invocation);
+void AddExplain(CLI::App& app, Invocation& invocation);
+void AddList(CLI::App& app, Invocation& invocation);
+void AddGet(CLI::App& app, Invocation& invocation);
+void AddWatch(CLI::App& app, Invocation& invocation);
+void AddLogs(CLI::App& app, Invocation& invocation);
+void AddCancel(CLI::App& app, Invocation& invocation);
+void AddReport(CLI::App& app, Invocation& invocation);
+void AddWorkers(CLI::App& app, Invocation& invocation);
+void AddVersion(CLI::App& app, Invocation& invocation);
+
+// A subcommand with -o, which also takes the global options behind it.
+CLI::App* AddVerb(CLI::App& app, Invocation& invocation, const std::string& name,
+                  const std::string& words);
+// --require-verdict.
+void AddRequireVerdict(CLI::App& verb, std::string& verdict);
+
+// All of the above, on an app with the global options.
+void AddVerbs(CLI::App& app, Invocation& invocation);
+
+// Watches a job to its end and tells the outcome; Ctrl-C detaches. Used by `watch` and `submit
+// --watch`.
+int WatchToEnd(Invocation& invocation, const std::string& job, const std::string& require_verdict);
+
+// Words for a shell: quoted where needed.
+std::string ShellWords(const std::vector<std::string>& words);
+
+}  // namespace tandem::cli
