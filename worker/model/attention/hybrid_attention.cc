@@ -158,28 +158,45 @@ class HybridFunction : public torch::autograd::Function<HybridFunction> {
   }
 };
 
+// Autograd takes no undefined arguments: they are refused here, and what linear_only does not read
+// is filled with v.
+at::Tensor Apply(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                 const at::Tensor& a_q, const at::Tensor& a_k, const at::Tensor& gamma,
+                 const Mode& mode) {
+  const std::pair<const char*, const at::Tensor*> arguments[] = {
+      {"q", &q},
+      {"k", &k},
+      {"v", &v},
+      {mode.maps ? "w_q" : "phi_q", &a_q},
+      {mode.maps ? "w_k" : "phi_k", &a_k},
+      {"gamma", &gamma}};
+  for (const auto& [name, tensor] : arguments)
+    TORCH_CHECK(tensor->defined(), name, " is undefined; pass a tensor");
+  return HybridFunction::apply(q, k, v, a_q, a_k, gamma, mode);
+}
+
 }  // namespace
 
 at::Tensor HybridAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            const at::Tensor& phi_q, const at::Tensor& phi_k,
                            const at::Tensor& gamma_H, const HybridOptions& options) {
-  return HybridFunction::apply(q, k, v, phi_q, phi_k, gamma_H, Mode{options, true, false});
+  return Apply(q, k, v, phi_q, phi_k, gamma_H, Mode{options, true, false});
 }
 
 at::Tensor HybridAttentionWithMaps(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                    const at::Tensor& w_q, const at::Tensor& w_k,
                                    const at::Tensor& gamma_H, const HybridOptions& options) {
-  return HybridFunction::apply(q, k, v, w_q, w_k, gamma_H, Mode{options, true, true});
+  return Apply(q, k, v, w_q, w_k, gamma_H, Mode{options, true, true});
 }
 
 at::Tensor LinearAttention(const at::Tensor& phi_q, const at::Tensor& phi_k, const at::Tensor& v) {
-  return HybridFunction::apply(at::Tensor(), at::Tensor(), v, phi_q, phi_k, at::Tensor(),
-                               Mode{{}, false, false});
+  const at::Tensor unread = v.detach();
+  return Apply(unread, unread, v, phi_q, phi_k, unread, Mode{{}, false, false});
 }
 
 at::Tensor LinearAttentionWithMaps(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                    const at::Tensor& w_q, const at::Tensor& w_k) {
-  return HybridFunction::apply(q, k, v, w_q, w_k, at::Tensor(), Mode{{}, false, true});
+  return Apply(q, k, v, w_q, w_k, v.detach(), Mode{{}, false, true});
 }
 
 }  // namespace tandem

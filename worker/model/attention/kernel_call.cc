@@ -42,9 +42,11 @@ at::Tensor EmptyHeads(const at::Tensor& like, int64_t batch, int64_t heads, int6
 }
 
 at::Tensor SumGroups(const at::Tensor& per_head, int64_t kv_heads) {
-  const int64_t heads = per_head.size(1);
-  if (!per_head.defined() || heads == kv_heads) return per_head;
-  return per_head.transpose(1, 2).unflatten(2, {kv_heads, heads / kv_heads}).sum(3).transpose(1, 2);
+  if (!per_head.defined() || per_head.size(1) == kv_heads) return per_head;
+  return per_head.transpose(1, 2)
+      .unflatten(2, {kv_heads, per_head.size(1) / kv_heads})
+      .sum(3)
+      .transpose(1, 2);
 }
 
 at::Tensor SumBatch(const at::Tensor& partial) {
