@@ -114,7 +114,7 @@ void FenceStale(Turn& turn, Worker& worker, const AttemptRef& attempt) {
   // Of an unknown job we do not know the size: it may hold all there is.
   occupant.slots = job != nullptr ? job->slots : worker.slots;
   occupant.owned = false;
-  occupant.seen = true;
+  occupant.settled = true;
   AnswerStale(turn, worker, attempt);
 }
 

@@ -34,27 +34,32 @@ void Take(Turn& turn, Worker& worker, const AttemptReport& report) {
     return;
   }
   Occupant& occupant = worker.occupants.at(report.attempt);
-  occupant.seen = true;
+  occupant.settled = true;
   occupant.absent_since_ms = 0;
   if (report.running) Start(turn, *job);
   if (report.has_progress) Advance(turn, *job, report.progress);
 }
 
-// An agent keeps an attempt's end until it is acknowledged, so an attempt of ours that is missing
-// for a whole lease will not be heard of again.
+// The agent has not named it for a lease, nor told its end: it never will. If a launch may still be
+// under way, the slots stay taken until the agent answers the fence that follows it.
+void GiveUp(Turn& turn, Worker& worker, const AttemptRef& attempt, bool settled) {
+  EndLiveAttempt(turn, *turn.FindJob(attempt.job), Cause::kNodeLost,
+                 "the agent of " + worker.name + " does not know it",
+                 settled ? Death::kConfirmed : Death::kUnknown);
+  turn.Send(worker, FenceAttempts{attempt.job, attempt.epoch + 1});
+}
+
 void NoteAbsence(Turn& turn, Worker& worker, const AttemptRef& attempt) {
   Occupant& occupant = worker.occupants.at(attempt);
   const int64_t now_ms = turn.now().monotonic_ms;
   if (!occupant.owned) {
-    if (!occupant.seen) return;  // its launch may still be under way
+    if (!occupant.settled) return;
     worker.occupants.erase(attempt);
     turn.WantSchedule();
   } else if (occupant.absent_since_ms == 0) {
     occupant.absent_since_ms = now_ms;
   } else if (now_ms - occupant.absent_since_ms >= turn.limits().lease_ms) {
-    EndLiveAttempt(turn, *turn.FindJob(attempt.job), Cause::kNodeLost,
-                   "the agent of " + worker.name + " does not know it", Death::kConfirmed);
-    turn.Send(worker, FenceAttempts{attempt.job, attempt.epoch + 1});
+    GiveUp(turn, worker, attempt, occupant.settled);
   }
 }
 

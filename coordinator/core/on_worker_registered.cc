@@ -2,10 +2,12 @@
 // its own restart. WorkerDisconnected: its stream has ended.
 //
 // What the agent says lives is compared with what should live on it:
-//   ours, same incarnation, named      adopted; a stop that it may have missed is repeated
-//   ours, same incarnation, not named  the launch may be lost: repeated (the agent knows each epoch
-//   and runs it once) ours, former incarnation           ended, NODE_LOST: a restarted agent has
-//   killed what it found not ours                           fenced
+//   ours, named           adopted; a stop that it may have missed is repeated
+//   ours, not named       LAUNCHING: the launch may be lost, and is repeated; an agent runs an
+//                         epoch once. Later: its end may be on the way, and is awaited for a lease
+//                         (on_attempt_reported.cc)
+//   former incarnation's  ended, NODE_LOST: a restarted agent has killed what it found
+//   not ours              fenced
 #include <algorithm>
 #include <set>
 #include <string>
@@ -90,10 +92,12 @@ void ReconcileOwned(Turn& turn, Worker& worker, const std::set<AttemptRef>& live
       EndLiveAttempt(turn, job, Cause::kNodeLost, "the agent of " + worker.name + " was restarted",
                      Death::kConfirmed);
     } else if (live.contains(attempt)) {
-      occupant.seen = true;
+      occupant.settled = true;
       RepeatStop(turn, job, worker);
     } else if (job.attempt.state == AttemptState::kLaunching) {
       SendLaunch(turn, job, worker);
+    } else {
+      occupant.settled = true;
     }
   }
 }

@@ -89,8 +89,9 @@ struct Occupant {
   // False: fenced, but not known to be dead (an agent that did not answer a cancel, an old epoch
   // after a partition).
   bool owned = true;
-  // The agent has named it; from then on its absence in a heartbeat means that it is gone.
-  bool seen = false;
+  // No launch of it is under way: the agent has named it, or has registered without it. From then
+  // on its absence in a heartbeat means that it is gone.
+  bool settled = false;
   int64_t absent_since_ms = 0;  // monotonic; 0: the newest heartbeat named it, or none has come
 };
 

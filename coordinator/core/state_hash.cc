@@ -53,7 +53,7 @@ void AddLive(Hasher& hasher, const Worker& worker) {
   hasher.Add(worker.last_seen_ms).Add(worker.last_seen_wall_ms);
   for (const auto& [attempt, occupant] : worker.occupants) {
     hasher.Add(attempt.job).Add(attempt.epoch).Add(occupant.slots);
-    hasher.Add(Number(occupant.owned)).Add(Number(occupant.seen)).Add(occupant.absent_since_ms);
+    hasher.Add(Number(occupant.owned)).Add(Number(occupant.settled)).Add(occupant.absent_since_ms);
   }
 }
 
