@@ -1,13 +1,18 @@
 // Requeue: what becomes of a job when its attempt has ended. A pure table, so that it can be read
 // and tested as one.
 //
-//   cause                                            charged  wait before the next attempt
-//   OK                                               -        the job has succeeded
-//   BAD_PLAN DATA NONFINITE_LOSS                     -        the job has failed: it would end the
-//   same way again RANK_EXIT OOM HANG COLLECTIVE_ERROR PREPARE_FAILED REPORT_FAILED yes
-//   backoff_first, then backoff_base doubling to backoff_max LAUNCH_FAILED STORAGE no backoff_base
-//   doubling to backoff_max STOPPED                                          no       none if its
-//   worker drains, else backoff_first NODE_LOST FENCED                                 no none
+//   cause                       charged  what follows
+//   OK                          -        SUCCEEDED
+//   BAD_PLAN DATA               -        FAILED: it would end the same way again
+//   NONFINITE_LOSS
+//   RANK_EXIT OOM HANG          yes      again after backoff_first, then backoff_base, doubling
+//   COLLECTIVE_ERROR                     to backoff_max
+//   PREPARE_FAILED
+//   REPORT_FAILED
+//   LAUNCH_FAILED STORAGE       no       again after backoff_base, doubling to backoff_max
+//   STOPPED                     no       again at once if its worker drains, else after
+//                                        backoff_first
+//   NODE_LOST FENCED            no       again at once
 //
 // Charged ends count since the last progress (a checkpoint or stage further than any before); with
 // max_ends_without_commit of them the job has failed: NO_PROGRESS.

@@ -6,13 +6,13 @@
 // place is counted, and a broken invariant aborts (the supervisor restarts us, and the store holds
 // the last good state).
 //
-//   Loop: events (<= 64) -> Step each -> one Store::Commit of all `persist` -> replies, commands,
-//   notifies, in order. Start: StoreLoaded first, with what Store::Load gave. Then a Ticked every
-//   100 ms.
+//   Start: StoreLoaded first, with what Store::Load gave. Then a Ticked every 100 ms.
+//   Loop:  events (<= 64) -> Step each -> one Store::Commit of all `persist`
+//          -> replies, commands, notifies, in order.
 //
-// Debugging aids beside it: invariants.h (what must hold after every step) and state_hash.h (same
-// events, same hash). One handler per event, in a file of its own name: on_*.cc. Placement is in
-// schedule.h, retries in requeue.h.
+// One handler per event, in a file of its own name: on_*.cc. Placement is in schedule.h, retries in
+// requeue.h. Beside them: invariants.h (what must hold after every step) and state_hash.h (same
+// events, same hash).
 #pragma once
 
 #include "coordinator/core/effect.h"

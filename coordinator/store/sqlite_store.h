@@ -4,8 +4,11 @@
 // its next Commit (kAborted), so two of them can never both write. A damaged file, a foreign file
 // or a newer schema is refused with kDataLoss or kFailedPrecondition and left as it is.
 //
-//   Tables: meta(key, value) · jobs(uid, ...) · events(revision, ...) · requests(id, ...) ·
-//   workers(name, ...)
+//   meta(key, value)                 generation, and the revision of the newest event
+//   jobs(uid, body, spec, report)    body: row_json.h; spec and report: opaque bytes
+//   events(revision, body)
+//   requests(id, body)
+//   workers(name, body)
 #pragma once
 
 #include <memory>

@@ -1,14 +1,24 @@
 // Story: one coordinator (core and memory store) under a clock moved by hand, driven by the
 // commands of a scenario.
 //
-//   create NAME [slots=N] [priority=N] [project=P] [request=ID] [digest=D]   uids are u1, u2, ...
-//   in order cancel UID [etag=N] register W slots=N [inc=I] [live=u1/1,u2/1]     a new stream each
-//   time disconnect W · leaving W · drain W · undrain W heartbeat W [u1/1 ...] attempts are
-//   reported as running running W u1/1 · progress W u1/1 stage=NAME index=N of=N step=N checkpoint
-//   W u1/1 stage=N step=N · stage W u1/1 name=NAME index=N end W u1/1 CAUSE [detail=WORD]
-//   [report=WORD] [artifact=WORD] tick MS                                         moves the clock,
-//   then ticks restart                                         the coordinator crashes and loads
-//   its store jobs · workers                                  prints them
+//   create NAME [slots=N] [priority=N] [project=P] [request=ID] [digest=D]
+//       uids are u1, u2, ... in order
+//   cancel UID [etag=N]
+//   register W slots=N [inc=I] [live=u1/1,u2/1]     a new stream each time
+//   disconnect W
+//   leaving W                                       the agent announces that it shuts down
+//   drain W
+//   undrain W
+//   heartbeat W [u1/1 ...]                          the attempts are reported as running
+//   running W u1/1
+//   progress W u1/1 stage=NAME index=N of=N step=N
+//   checkpoint W u1/1 stage=N step=N
+//   stage W u1/1 name=NAME index=N
+//   end W u1/1 CAUSE [detail=WORD] [report=WORD] [artifact=WORD]
+//   tick MS                                         moves the clock, then ticks
+//   restart                                         the coordinator crashes and loads its store
+//   jobs                                            prints them
+//   workers                                         prints them
 //
 // The transcript has one line per event, reply and command, in the order in which they leave;
 // broken invariants are printed as BROKEN and fail the test.
