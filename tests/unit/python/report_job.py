@@ -1,0 +1,143 @@
+"""A job folder as ranks and agent leave it, with figures like those measured on a small model."""
+
+import json
+import math
+
+BALANCED = {
+    "version": 1,
+    "job": "ssd",
+    "uid": "b1946ac9-2492-4d23-b6a8-6d6d2f0d1f0e",
+    "verdict": "balanced",
+    "verdict_reason": (
+        "the linear branch alone recovers 79 % of what attention is worth, the window alone 91 %; together they save "
+        "0.0441 nats over the window alone"
+    ),
+    "linear_capability": 0.787,
+    "beyond_window": 0.31,
+    "state_swap_delta": 0.052,
+    "linear_delta": 0.0441,
+    "linear_delta_low": 0.0372,
+    "linear_delta_high": 0.0513,
+    "components": {
+        "softmax": {"loss": 3.452, "perplexity": 31.56, "standard_error": 0.031, "recovered": 1.0},
+        "hybrid": {"loss": 3.551, "perplexity": 34.85, "standard_error": 0.031, "recovered": 0.948},
+        "window_only": {"loss": 3.595, "perplexity": 36.42, "standard_error": 0.032, "recovered": 0.926},
+        "linear_only": {"loss": 3.863, "perplexity": 47.61, "standard_error": 0.03, "recovered": 0.787},
+        "sinks_only": {"loss": 5.38, "perplexity": 217.02, "standard_error": 0.03, "recovered": 0.0},
+        "none": {"loss": 6.412, "perplexity": 609.11, "standard_error": 0.035, "recovered": -0.535},
+    },
+    "passkey": [
+        {"distance": d, "prompts": 32, "accuracy": dict(zip(("softmax", "hybrid", "window_only", "linear_only"), a))}
+        for d, a in ((16, (1.0, 0.53, 0.28, 0.06)), (128, (0.97, 0.22, 0.0, 0.03)), (384, (1.0, 0.06, 0.0, 0.0)))
+    ],
+    "sequences": 64,
+    "sequence_length": 512,
+    "linear_mass": [[0.81, 0.64, 0.92, 0.33], [0.55, 0.71, 0.48, 0.12], [0.07, 0.91, 0.38, 0.6], [0.44, 0.52, 0.83, 0.7]],
+    "linear_active": 0.875,
+    "thresholds": {"collapsed_below": 0.55, "leaning_below": 0.75, "window_leaning_below": 0.5, "content_free_below": 0.25},
+    "seconds": 16.2,
+}  # fmt: skip
+
+COLLAPSED = {
+    **BALANCED,
+    "job": "lolcats",
+    "verdict": "collapsed",
+    "verdict_reason": (
+        "the linear branch alone recovers 25 % of what attention is worth; 55 % is the least: it is bypassed"
+    ),
+    "linear_capability": 0.25,
+    "components": {
+        **BALANCED["components"],
+        "linear_only": {
+            "loss": 4.898,
+            "perplexity": 134.02,
+            "standard_error": 0.04,
+            "recovered": 0.25,
+        },
+    },
+    "linear_mass": [
+        [0.02, 0.05, 0.01, 0.03],
+        [0.11, 0.04, 0.02, 0.01],
+        [0.01] * 4,
+        [0.09, 0.02, 0.02, 0.04],
+    ],
+}
+
+PLAN = {
+    "version": 1,
+    "job_uid": BALANCED["uid"],
+    "job_name": "ssd",
+    "epoch": 2,
+    "seed": 0,
+    "model": "/models/base-4m",
+    "spec_sha256": "5e" * 32,
+    "ranks": 1,
+    "attention": {
+        "feature_map_kind": "hedgehog", "feature_dim": 64, "window_kind": "sliding", "window_size": 64,
+        "window_sinks": 0, "linear_span": "outside", "mixing_factor": "sigmoid",
+    },
+    "data": {"sequence_length": 512},
+    "evaluate": {"sequences": 64, "sinks": 8},
+    "stages": [
+        {
+            "kind": "attention_transfer", "objective": "weights", "steps": 300, "batch_size": 4,
+            "learning_rate": 0.04,
+        },
+        {
+            "kind": "finetune", "mode": "hybrid", "steps": 400, "batch_size": 4, "learning_rate": 0.002,
+            "train_maps": True, "lora_rank": 32, "ssd_schedule": [0.9, 0.7, 0.3],
+        },
+    ],
+}  # fmt: skip
+
+
+def wave(step, salt):
+    """Noise without a random generator."""
+    return math.sin(step * 12.9898 + salt * 78.233) * 0.5
+
+
+def transfer_line(step):
+    layers = [
+        4.1 + 0.3 * layer + 1.6 * math.exp(-step / 25) + 0.05 * wave(step, layer)
+        for layer in range(4)
+    ]
+    return {
+        "stage": "attention_transfer", "stage_index": 0, "step": step, "loss": sum(layers) / 4,
+        "learning_rate": 0.04, "layers": layers, "tokens": 2048, "seconds": 0.21,
+    }  # fmt: skip
+
+
+def finetune_line(step):
+    dropped = float((step * 7919) % 10 < (9 if step < 133 else 7 if step < 266 else 3))
+    level = (3.95 if dropped else 3.6) + 0.9 * math.exp(-step / 60)
+    return {
+        "stage": "finetune", "stage_index": 1, "step": step, "loss": level + 0.12 * wave(step, 9),
+        "learning_rate": 0.002, "grad_norm": 0.8, "window_dropped": dropped, "tokens": 2048, "seconds": 0.34,
+    }  # fmt: skip
+
+
+def write_job(folder, evaluation=BALANCED, plan=PLAN):
+    """attempts 1 (killed in the second stage, its last line cut) and 2 (resumed), artifacts."""
+    first = [transfer_line(s) for s in range(1, 301)] + [finetune_line(s) for s in range(1, 121)]
+    second = [finetune_line(s) for s in range(101, 401)]
+    for epoch, lines, end in ((1, first, '{"stage": "finetune", "st'), (2, second, "")):
+        attempt = folder / "attempts" / str(epoch)
+        attempt.mkdir(parents=True)
+        (attempt / "metrics.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in lines) + end
+        )
+        (attempt / "plan.json").write_text(json.dumps(plan))
+    model = folder / "artifacts" / "model"
+    model.mkdir(parents=True)
+    (folder / "artifacts" / "report.json").write_text(json.dumps(evaluation))
+    manifest = {
+        "version": 1,
+        "inputs": {
+            "model.safetensors": {"bytes": 7987456, "sha256": "a1" * 32},
+            "config.json": {"sha256": "b2" * 32},
+        },
+        "outputs": {"model-00001-of-00001.safetensors": {"bytes": 9, "sha256": "c3" * 32}},
+        "spec_sha256": "5e" * 32,
+    }
+    (model / "manifest.json").write_text(json.dumps(manifest))
+    return folder
