@@ -41,6 +41,10 @@ std::string Remark(const v1::Job& job) {
   return job.reason().empty() ? "-" : job.reason();
 }
 
+std::string FirstLine(const std::string& text) {
+  return text.substr(0, text.find('\n'));
+}
+
 void AddRow(std::vector<std::vector<std::string>>& rows, const std::string& head,
             const std::string& value) {
   if (!value.empty()) rows.push_back({head, value});
@@ -124,7 +128,7 @@ std::string ProgressWords(const v1::Job& job) {
   if (job.state() != v1::JOB_STATE_RUNNING || progress.stage().empty()) {
     std::string text = StateText(job.state());
     if (!job.reason().empty()) text += " (" + job.reason() + ")";
-    if (!job.message().empty()) text += ": " + job.message();
+    if (!job.message().empty()) text += ": " + FirstLine(job.message());
     return text;
   }
   std::string text = progress.stage();

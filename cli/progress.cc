@@ -17,8 +17,10 @@ ProgressPrinter::ProgressPrinter(bool terminal, TextStyle style, const Clock& cl
     : terminal_(terminal), style_(style), clock_(clock), print_(std::move(print)) {}
 
 void ProgressPrinter::Show(const v1::Job& job) {
-  const std::string key =
-      StateText(job.state()) + " " + job.progress().stage() + " " + job.reason();
+  if (!job.reason().empty() && job.reason() == hidden_reason_) return;
+  const bool runs = job.state() == v1::JOB_STATE_RUNNING;
+  const std::string key = StateText(job.state()) + " " + std::to_string(job.epoch()) + " " +
+                          (runs ? job.progress().stage() : job.reason());
   const int64_t now = clock_.MonotonicMs();
   const bool changed = key != last_key_;
   const int64_t pause = terminal_ ? kRedrawEveryMs : kLineEveryMs;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 
 #include "base/clock.h"
 #include "cli/output.h"
@@ -19,6 +20,8 @@ class ProgressPrinter {
                   std::function<void(const std::string&)> print);
 
   void Show(const v1::Job& job);
+  // Jobs that wait for this reason are not shown: `tandem run` knows that its worker is on the way.
+  void HideReason(std::string reason) { hidden_reason_ = std::move(reason); }
   // A line of its own, above the bar.
   void Note(const std::string& line);
   // Leaves the bar behind; what follows starts on a fresh line.
@@ -30,7 +33,8 @@ class ProgressPrinter {
   const Clock& clock_;
   std::function<void(const std::string&)> print_;
   bool bar_stands_ = false;
-  std::string last_key_;  // state, stage and reason of the last line
+  std::string hidden_reason_;
+  std::string last_key_;  // state, attempt, and stage or reason of the last line
   int64_t last_ms_ = 0;
 };
 

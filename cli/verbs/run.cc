@@ -122,6 +122,7 @@ class Run {
   // another one watches.
   int FollowJob(const std::string& name) {
     ProgressPrinter progress = StderrProgress();
+    progress.HideReason("NO_WORKER");
     Follower follower(*client_, progress, /*patience_ms=*/0);
     Result<v1::Job> result = Status(Code::kUnknown, "not followed");
     std::atomic<bool> followed = false;

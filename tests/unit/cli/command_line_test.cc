@@ -1,0 +1,136 @@
+// The command line as a whole: exit codes and messages of what needs no coordinator, or finds none.
+#include "cli/command_line.h"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include "base/files.h"
+#include "cli/exit_code.h"
+#include "cli/job_file.h"
+#include "cli/verbs/verbs.h"
+
+namespace tandem::cli {
+namespace {
+
+struct Outcome {
+  int code;
+  std::string out;
+  std::string err;
+};
+
+Outcome Tandem(const std::vector<std::string>& arguments) {
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  Interrupts interrupts;
+  const int code = RunCommandLine(arguments, interrupts);
+  std::string out = testing::internal::GetCapturedStdout();
+  return {code, std::move(out), testing::internal::GetCapturedStderr()};
+}
+
+std::string Example(const std::string& name) {
+  return std::string(TANDEM_SOURCE_DIR) + "/examples/" + name;
+}
+
+TEST(CommandLine, AMistypedVerbGetsTheNearest) {
+  const auto outcome = Tandem({"sumbit", "job.yaml"});
+  EXPECT_EQ(outcome.code, kExitUsage);
+  EXPECT_EQ(outcome.err, "tandem: sumbit is not a verb of tandem; did you mean submit?\n");
+  EXPECT_EQ(Tandem({"--server", "h:1", "frobnicate"}).code, kExitUsage);
+}
+
+TEST(CommandLine, WrongFlagsSayWhereHelpIs) {
+  EXPECT_EQ(Tandem({}).code, kExitUsage);
+  const auto outcome = Tandem({"list", "--sate", "RUNNING"});
+  EXPECT_EQ(outcome.code, kExitUsage);
+  EXPECT_NE(outcome.err.find("see `tandem list --help`"), std::string::npos) << outcome.err;
+  EXPECT_EQ(Tandem({"list", "-o", "xml"}).code, kExitUsage);
+  EXPECT_EQ(Tandem({"watch", "j", "--require-verdict", "collapsed"}).code, kExitUsage);
+  EXPECT_EQ(Tandem({"run", "job.yaml", "--threads", "0"}).code, kExitUsage);
+}
+
+TEST(CommandLine, HelpIsData) {
+  const auto outcome = Tandem({"submit", "--help"});
+  EXPECT_EQ(outcome.code, kExitOk);
+  EXPECT_NE(outcome.out.find("--watch"), std::string::npos);
+  EXPECT_EQ(outcome.err, "");
+}
+
+TEST(CommandLine, NobodyAtTheAddressIsFive) {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"list"},
+                                             {"get", "x"},
+                                             {"watch", "x"},
+                                             {"logs", "x"},
+                                             {"cancel", "x"},
+                                             {"report", "x"},
+                                             {"workers"}}) {
+    auto words = arguments;
+    words.insert(words.end(), {"--server", "127.0.0.1:1"});
+    const auto outcome = Tandem(words);
+    EXPECT_EQ(outcome.code, kExitUnreachable) << arguments[0];
+    EXPECT_NE(outcome.err.find("cannot reach a coordinator at 127.0.0.1:1"), std::string::npos)
+        << outcome.err;
+    EXPECT_EQ(outcome.out, "") << arguments[0];
+  }
+}
+
+TEST(Validate, TellsFileLineAndFault) {
+  std::string pattern = testing::TempDir() + "validate-XXXXXX";
+  ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+  const std::string file = pattern + "/job.yaml";
+  ASSERT_TRUE(
+      WriteFileDurably(
+          file, "model:\n  path: none\ndata:\n  train: [a.txt]\nrecipe: ssd\nsed: 1\nseed: x\n")
+          .ok());
+  auto outcome = Tandem({"validate", file});
+  EXPECT_EQ(outcome.code, kExitUsage);
+  EXPECT_EQ(outcome.err, file + ":6: sed is not a field; did you mean seed?\n" + file +
+                             ":7: seed is \"x\"; must be an integer\n");
+  ASSERT_TRUE(
+      WriteFileDurably(file, "model:\n  path: none\ndata:\n  train: [a.txt]\nrecipe: ssd\n").ok());
+  outcome = Tandem({"validate", file});
+  EXPECT_EQ(outcome.code, kExitUsage);
+  EXPECT_NE(outcome.err.find(file + ":2: model.path: " + pattern + "/none does not exist"),
+            std::string::npos)
+      << outcome.err;
+  EXPECT_NE(outcome.err.find(file + ":4: data.train[0]: "), std::string::npos) << outcome.err;
+  EXPECT_EQ(Tandem({"validate", file, "--ignore-files"}).code, kExitOk);
+  EXPECT_EQ(Tandem({"run", file, "--work", pattern + "/work"}).code, kExitUsage);
+  EXPECT_FALSE(PathExists(pattern + "/work")) << "a refused job leaves nothing behind";
+  EXPECT_TRUE(RemoveTree(pattern).ok());
+}
+
+TEST(Validate, PrintsTheResolvedJob) {
+  const auto outcome = Tandem({"validate", Example("ssd.yaml"), "-o", "yaml"});
+  EXPECT_EQ(outcome.code, kExitOk) << outcome.err;
+  EXPECT_NE(outcome.out.find("granularity: micro_batch"), std::string::npos);
+  const auto json =
+      nlohmann::json::parse(Tandem({"validate", Example("lolcats.yaml"), "-o", "json"}).out);
+  EXPECT_EQ(json["stages"][0]["attention_transfer"]["objective"], "hybrid_outputs");
+}
+
+TEST(Explain, FieldsAsTextAndData) {
+  EXPECT_NE(Tandem({"explain", "finetune.steps"}).out.find("20M tokens' worth"), std::string::npos);
+  const auto json = nlohmann::json::parse(Tandem({"explain", "finetune.lora", "-o", "json"}).out);
+  EXPECT_EQ(json["fields"].size(), 4u);
+  const auto unknown = Tandem({"explain", "finetune.stepz"});
+  EXPECT_EQ(unknown.code, kExitNotFound);
+  EXPECT_NE(unknown.err.find("did you mean finetune.steps?"), std::string::npos);
+}
+
+TEST(JobFile, CoordinatorFaultsGetTheFilesLines) {
+  ParsedSpec parsed;
+  parsed.lines = {{"model", 1}, {"model.path", 2}};
+  const auto faults = FaultsOfMessage("model.path: /m does not exist\nseed is bad", parsed);
+  EXPECT_EQ(FaultLines("job.yaml", faults),
+            "job.yaml:2: model.path: /m does not exist\njob.yaml: seed is bad\n");
+}
+
+TEST(ShellWords, CanBePastedBack) {
+  EXPECT_EQ(ShellWords({"tandem", "run", "my job.yaml", "--work", "/w"}),
+            "tandem run 'my job.yaml' --work /w");
+  EXPECT_EQ(ShellWords({"it's"}), "'it'\\''s'");
+}
+
+}  // namespace
+}  // namespace tandem::cli

@@ -1,0 +1,245 @@
+// What people and scripts read: fixed input, exact text.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "cli/component_text.h"
+#include "cli/job_text.h"
+#include "cli/output.h"
+#include "cli/progress.h"
+
+namespace tandem::cli {
+namespace {
+
+constexpr int64_t kNowMs = 1'700'000'100'000;
+
+v1::Job RunningJob() {
+  v1::Job job;
+  job.set_name("projects/default/jobs/ssd");
+  job.set_state(v1::JOB_STATE_RUNNING);
+  job.set_epoch(1);
+  job.set_worker("local");
+  job.mutable_spec()->set_recipe("ssd");
+  job.mutable_start_time()->set_seconds(kNowMs / 1000 - 75);
+  auto& progress = *job.mutable_progress();
+  progress.set_stage("finetune");
+  progress.set_stage_index(2);
+  progress.set_stage_count(5);
+  progress.set_step(130);
+  progress.set_steps(260);
+  progress.set_loss(3.4123456);
+  progress.set_tokens_per_second(4277.4);
+  progress.set_eta_seconds(42);
+  return job;
+}
+
+v1::Job EndedJob() {
+  v1::Job job = RunningJob();
+  job.set_state(v1::JOB_STATE_SUCCEEDED);
+  job.set_artifact("/w/jobs/u/artifacts/model");
+  job.set_report_path("/w/jobs/u/report.html");
+  auto& report = *job.mutable_report();
+  report.set_verdict("balanced");
+  report.set_verdict_reason("the linear branch alone recovers 79 %");
+  report.set_linear_delta(0.0441);
+  report.set_linear_delta_low(0.0401);
+  report.set_linear_delta_high(0.0482);
+  report.set_beyond_window(0.4);
+  const auto add = [&](const char* mode, double loss, double recovered) {
+    auto& result = (*report.mutable_components())[mode];
+    result.set_loss(loss);
+    result.set_perplexity(std::exp(loss));
+    result.set_recovered(recovered);
+  };
+  add("softmax", 3.0, 1);
+  add("hybrid", 3.1, 0.97);
+  add("window_only", 3.1441, 0.95);
+  add("linear_only", 3.6, 0.79);
+  add("sinks_only", 6, 0);
+  add("none", 7.4, std::nan(""));
+  auto& passkey = *report.add_passkey();
+  passkey.set_distance(128);
+  (*passkey.mutable_accuracy())["softmax"] = 1;
+  (*passkey.mutable_accuracy())["hybrid"] = 0.5;
+  return job;
+}
+
+TEST(ComponentTable, ANewcomerCanReadIt) {
+  EXPECT_EQ(ComponentTable(EndedJob().report(), 8, TextStyle{}),
+            R"(MODE         WHAT IS ON                         LOSS  PERPLEXITY  RECOVERED
+softmax      the base model's own attention   3.0000       20.09   100 %  ####################
+hybrid       both branches: the result        3.1000       22.20    97 %  ###################.
+window_only  the window alone                 3.1441       23.20    95 %  ###################.
+linear_only  the linear branch alone          3.6000       36.60    79 %  ################....
+sinks_only   the first 8 tokens alone         6.0000      403.43     0 %  ....................
+none         no attention at all              7.4000     1635.98       -
+Recovered: 0 % reads the first tokens alone (sinks_only), 100 % is the base model's attention (softmax).
+
+Verdict: balanced - both components pull.
+  the linear branch alone recovers 79 %
+  What the linear branch adds to the window: 0.0441 nats per token (95 %: 0.0401 to 0.0482), 40 % of what lies beyond the window.
+
+Passkey: how often a number is repeated that was read so many tokens ago.
+DISTANCE      softmax       hybrid  window_only  linear_only
+     128        100 %         50 %            -            -
+)");
+}
+
+TEST(ComponentTable, ColoursTheVerdictAndDrawsBlocks) {
+  TextStyle style;
+  style.color = true;
+  style.unicode = true;
+  const std::string text = ComponentTable(EndedJob().report(), 8, style);
+  EXPECT_NE(text.find("Verdict: \x1b[32mbalanced\x1b[0m"), std::string::npos);
+  EXPECT_NE(text.find("79 %  ████████████████░░░░"), std::string::npos) << text;
+}
+
+TEST(ResultJson, HoldsWhatScriptsRelyOn) {
+  const auto json = ResultJson(EndedJob());
+  EXPECT_EQ(json["job"], "projects/default/jobs/ssd");
+  EXPECT_EQ(json["state"], "SUCCEEDED");
+  EXPECT_EQ(json["verdict"], "balanced");
+  EXPECT_EQ(json["artifact"], "/w/jobs/u/artifacts/model");
+  EXPECT_EQ(json["report"], "/w/jobs/u/report.html");
+  for (const char* mode :
+       {"softmax", "hybrid", "window_only", "linear_only", "sinks_only", "none"}) {
+    ASSERT_TRUE(json["components"][mode]["loss"].is_number()) << mode;
+    ASSERT_TRUE(json["components"][mode].contains("recovered")) << mode;
+  }
+  EXPECT_EQ(json["components"]["sinks_only"]["recovered"], 0.0) << "a zero is not left out";
+  EXPECT_TRUE(json["components"]["none"]["recovered"].is_null())
+      << "undefined is null, not a number";
+  EXPECT_EQ(json["passkey"][0]["accuracy"]["hybrid"], 0.5);
+}
+
+TEST(ResultJson, AFailedJobHasNoVerdict) {
+  v1::Job job = RunningJob();
+  job.set_state(v1::JOB_STATE_FAILED);
+  job.set_reason("DATA");
+  job.set_message("a.jsonl: line 2 is not JSON");
+  const auto json = ResultJson(job);
+  EXPECT_TRUE(json["verdict"].is_null());
+  EXPECT_EQ(json["reason"], "DATA");
+  EXPECT_TRUE(json["components"].empty());
+}
+
+TEST(VerdictRank, OrdersWhatRequireVerdictCompares) {
+  EXPECT_GT(VerdictRank("balanced"), VerdictRank("leaning"));
+  EXPECT_GT(VerdictRank("leaning"), VerdictRank("collapsed"));
+  EXPECT_GT(VerdictRank("collapsed"), VerdictRank(""));
+}
+
+TEST(ProgressWords, SayStageStepLossSpeedAndTheRest) {
+  EXPECT_EQ(ProgressWords(RunningJob()),
+            "finetune (3/5)  step 130/260  loss 3.4123  4,277 tokens/s  ETA 0:42");
+  v1::Job job = RunningJob();
+  job.clear_progress();
+  job.set_state(v1::JOB_STATE_PENDING);
+  job.set_reason("NO_CAPACITY");
+  job.set_message("waits for 2 slots\nmore words");
+  EXPECT_EQ(ProgressWords(job), "PENDING (NO_CAPACITY): waits for 2 slots");
+}
+
+TEST(ProgressBar, FitsTheTerminal) {
+  TextStyle style;
+  EXPECT_EQ(ProgressBar(RunningJob(), style),
+            "############............  finetune (3/5)  step 130/260  loss 3.4123  4,277 tokens/s  "
+            "ETA 0:42");
+  style.width = 40;
+  EXPECT_EQ(ProgressBar(RunningJob(), style), "finetune (3/5)  step 130/260  loss 3.412");
+}
+
+TEST(JobTable, OneLinePerJob) {
+  EXPECT_EQ(JobTable({RunningJob(), EndedJob()}, kNowMs),
+            "JOB  STATE      RECIPE  STAGE             TIME  WORKER  REMARK\n"
+            "ssd  RUNNING    ssd     finetune 130/260  1:15  local   -\n"
+            "ssd  SUCCEEDED  ssd     -                 1:15  local   balanced\n");
+  EXPECT_EQ(ShortName("projects/team/jobs/x"), "team/x");
+}
+
+TEST(WorkerTable, SaysStateInWords) {
+  v1::Worker worker;
+  worker.set_name("workers/local");
+  worker.set_state(v1::WORKER_STATE_READY);
+  worker.set_slots(2);
+  worker.set_slots_in_use(1);
+  worker.set_host("h");
+  worker.set_device("cpu");
+  worker.add_jobs("projects/default/jobs/ssd");
+  EXPECT_EQ(WorkerTable({worker}, kNowMs),
+            "WORKER  STATE  SLOTS  HOST  DEVICE  HEARTBEAT  JOBS\n"
+            "local   READY  1/2    h     cpu     -          ssd\n");
+}
+
+// Collects what a printer prints.
+struct Printed {
+  FakeClock clock;
+  std::string text;
+  ProgressPrinter Printer(bool terminal) {
+    return ProgressPrinter(terminal, TextStyle{}, clock,
+                           [this](const std::string& more) { text += more; });
+  }
+};
+
+TEST(ProgressPrinter, PlainLinesEveryTenSecondsAndOnAChangeOfStage) {
+  Printed out;
+  auto printer = out.Printer(false);
+  v1::Job job = RunningJob();
+  job.mutable_progress()->Clear();
+  job.mutable_progress()->set_stage("finetune");
+  printer.Show(job);
+  job.mutable_progress()->set_step(2);
+  job.mutable_progress()->set_steps(9);
+  out.clock.AdvanceMs(9'999);
+  printer.Show(job);
+  EXPECT_EQ(out.text, "ssd: finetune\n");
+  out.clock.AdvanceMs(1);
+  printer.Show(job);
+  EXPECT_EQ(out.text, "ssd: finetune\nssd: finetune  step 2/9\n");
+  job.mutable_progress()->set_stage("evaluate");
+  printer.Show(job);
+  EXPECT_EQ(out.text, "ssd: finetune\nssd: finetune  step 2/9\nssd: evaluate  step 2/9\n");
+}
+
+TEST(ProgressPrinter, ABarRedrawsItselfAndNotesStandAboveIt) {
+  Printed out;
+  auto printer = out.Printer(true);
+  v1::Job job = RunningJob();
+  job.mutable_progress()->Clear();
+  job.mutable_progress()->set_stage("prepare");
+  printer.Show(job);
+  printer.Note("connection lost");
+  job.mutable_progress()->set_stage("evaluate");
+  printer.Show(job);
+  printer.Finish();
+  EXPECT_EQ(out.text, "\r\x1b[Kprepare\r\x1b[Kconnection lost\n\r\x1b[Kevaluate\n");
+}
+
+TEST(ProgressPrinter, HidesWhatRunKnows) {
+  Printed out;
+  auto printer = out.Printer(false);
+  printer.HideReason("NO_WORKER");
+  v1::Job job = RunningJob();
+  job.set_state(v1::JOB_STATE_PENDING);
+  job.set_reason("NO_WORKER");
+  printer.Show(job);
+  EXPECT_EQ(out.text, "");
+}
+
+TEST(Rendered, YamlReadsLikeTheJson) {
+  const nlohmann::json value = {
+      {"a", 1}, {"b", {"x", "y z"}}, {"c", {{"d", nullptr}}}, {"e", nlohmann::json::array()}};
+  EXPECT_EQ(Rendered(value, Format::kYaml),
+            "a: 1\nb:\n  - \"x\"\n  - \"y z\"\nc:\n  d: null\ne: []\n");
+}
+
+TEST(Numbers, AreReadable) {
+  EXPECT_EQ(Grouped(1234567.4), "1,234,567");
+  EXPECT_EQ(Grouped(999), "999");
+  EXPECT_EQ(Grouped(-1234), "-1,234");
+  EXPECT_EQ(Duration(3661), "1:01:01");
+  EXPECT_EQ(Fixed(std::nan(""), 2), "-");
+}
+
+}  // namespace
+}  // namespace tandem::cli
