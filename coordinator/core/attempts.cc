@@ -46,6 +46,8 @@ void BeginAttempt(Turn& turn, Job& job, Worker& worker) {
   ++job.epoch;
   job.attempt = {AttemptState::kLaunching, worker.name, worker.incarnation, Cause::kOk};
   job.active_stage = -1;
+  job.epoch_stage = -1;
+  job.epoch_step = -1;
   job.progress = {};
   worker.occupants[{job.uid, job.epoch}] = {.slots = job.slots};
   turn.Touch(worker);

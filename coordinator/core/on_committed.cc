@@ -19,21 +19,26 @@ Job* Sent(Turn& turn, Worker* worker, const AttemptRef& attempt) {
   return job;
 }
 
-void NoteProgress(Job& job, int64_t stage, int64_t step) {
-  if (std::tie(stage, step) <= std::tie(job.committed_stage, job.committed_step)) return;
-  job.committed_stage = stage;
-  job.committed_step = step;
-  job.charged_ends = 0;
-  job.ends_in_a_row = 0;
+// False if this epoch has said so, or more, before.
+bool NoteCommit(Job& job, int64_t stage, int64_t step) {
+  if (std::tie(stage, step) <= std::tie(job.epoch_stage, job.epoch_step)) return false;
+  job.epoch_stage = stage;
+  job.epoch_step = step;
+  if (std::tie(stage, step) > std::tie(job.committed_stage, job.committed_step)) {
+    job.committed_stage = stage;
+    job.committed_step = step;
+    job.charged_ends = 0;
+    job.ends_in_a_row = 0;
+  }
+  return true;
 }
 
 }  // namespace
 
 void On(Turn& turn, const CheckpointCommitted& event) {
   Job* job = Sent(turn, turn.Sender(event.worker, event.connection), event.attempt);
-  if (job == nullptr || job->checkpoint == event.directory) return;
+  if (job == nullptr || !NoteCommit(*job, event.stage_index, event.step)) return;
   job->checkpoint = event.directory;
-  NoteProgress(*job, event.stage_index, event.step);
   turn.Record(*job, "checkpoint",
               "checkpoint at step " + std::to_string(event.step) + " of stage " +
                   std::to_string(event.stage_index + 1));
@@ -41,9 +46,8 @@ void On(Turn& turn, const CheckpointCommitted& event) {
 
 void On(Turn& turn, const StageCommitted& event) {
   Job* job = Sent(turn, turn.Sender(event.worker, event.connection), event.attempt);
-  if (job == nullptr) return;
   // Further than any step of the stage, not as far as the first step of the next.
-  NoteProgress(*job, event.stage_index + 1, -1);
+  if (job == nullptr || !NoteCommit(*job, event.stage_index + 1, -1)) return;
   turn.Record(*job, "stage_committed", "stage " + event.stage + " is done");
 }
 

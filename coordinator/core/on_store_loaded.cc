@@ -15,6 +15,8 @@ namespace {
 void ResetLive(Job& job) {
   job.progress = {};
   job.active_stage = -1;
+  job.epoch_stage = -1;
+  job.epoch_step = -1;
   job.backoff_until_ms = 0;
   job.cancel_deadline_ms = 0;
   job.pending_reason = PendingReason::kNone;
@@ -54,6 +56,7 @@ void AddJob(Turn& turn, Job job) {
 void On(Turn& turn, const StoreLoaded& event) {
   State& state = turn.state();
   state.loaded = true;
+  state.last_tick_ms = turn.now().monotonic_ms;
   state.generation = event.generation;
   state.revision = event.revision;
   state.oldest_event = event.oldest_event;

@@ -19,6 +19,18 @@ void ForgetWorkers(Turn& turn, const std::vector<WorkerName>& names) {
   }
 }
 
+// If ticks were missing, it was we who did not listen (stopped, starved, paused with the machine):
+// what the agents said meanwhile is still on its way, and counts.
+void ForgiveOwnAbsence(Turn& turn) {
+  State& state = turn.state();
+  const int64_t away_ms = turn.now().monotonic_ms - state.last_tick_ms;
+  state.last_tick_ms = turn.now().monotonic_ms;
+  if (away_ms <= state.limits.lease_ms / 4) return;
+  for (auto& [name, worker] : state.workers) {
+    if (worker.liveness != Liveness::kLost) worker.last_seen_ms += away_ms;
+  }
+}
+
 void CheckLeases(Turn& turn) {
   const Limits& limits = turn.limits();
   std::vector<WorkerName> forgotten;
@@ -82,6 +94,7 @@ void DropEvents(Turn& turn) {
 }  // namespace
 
 void On(Turn& turn, const Ticked&) {
+  ForgiveOwnAbsence(turn);
   CheckLeases(turn);
   CheckCancelDeadlines(turn);
   CheckBackoffs(turn);

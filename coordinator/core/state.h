@@ -73,7 +73,9 @@ struct Job {
   std::string report_path;
   // Live.
   Progress progress;
-  int64_t active_stage = -1;       // newest stage seen in this epoch
+  int64_t active_stage = -1;  // newest stage seen in this epoch
+  int64_t epoch_stage = -1;   // newest commit of this epoch: agents repeat what they are unsure of
+  int64_t epoch_step = -1;
   int64_t backoff_until_ms = 0;    // monotonic; a restart of the coordinator ends it early
   int64_t cancel_deadline_ms = 0;  // monotonic; CANCELLING only
   PendingReason pending_reason = PendingReason::kNone;
@@ -142,8 +144,9 @@ struct State {
   std::map<WorkerName, Worker> workers;
   std::map<std::string, RequestRecord> requests;
   // Live.
-  int64_t generation = 0;  // the store's: larger with each coordinator
-  bool loaded = false;     // StoreLoaded was stepped; nothing else may come before it
+  int64_t generation = 0;    // the store's: larger with each coordinator
+  bool loaded = false;       // StoreLoaded was stepped; nothing else may come before it
+  int64_t last_tick_ms = 0;  // monotonic
   Counters counters;
   // Derived from the above.
   std::map<std::tuple<std::string, std::string>, JobUid> job_by_name;  // (project, name)

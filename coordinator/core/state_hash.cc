@@ -38,7 +38,11 @@ void AddDurable(Hasher& hasher, const Job& job) {
 
 void AddLive(Hasher& hasher, const Job& job) {
   AddProgress(hasher, job.progress);
-  hasher.Add(job.active_stage).Add(job.backoff_until_ms).Add(job.cancel_deadline_ms);
+  hasher.Add(job.active_stage)
+      .Add(job.epoch_stage)
+      .Add(job.epoch_step)
+      .Add(job.backoff_until_ms)
+      .Add(job.cancel_deadline_ms);
   hasher.Add(Number(job.pending_reason)).Add(job.pending_detail);
 }
 
@@ -96,7 +100,7 @@ Hasher& Hasher::Add(int64_t number) {
 uint64_t StateHash(const State& state) {
   Hasher hasher;
   hasher.Add(state.revision).Add(state.oldest_event).Add(state.generation);
-  hasher.Add(state.counters.stale_messages);
+  hasher.Add(state.counters.stale_messages).Add(state.last_tick_ms);
   for (const auto& [uid, job] : state.jobs) {
     AddDurable(hasher, job);
     AddLive(hasher, job);

@@ -1,5 +1,6 @@
 #include "tests/scenario/story.h"
 
+#include <algorithm>
 #include <sstream>
 
 #include "coordinator/core/step.h"
@@ -201,9 +202,8 @@ core::Event Story::EventOf(const Command& c) {
     return core::StageCommitted{
         worker, connection, Attempt(c.Word(1)), c.Option("name", "?"), c.Number("index", 0), ""};
   }
-  if (c.verb == "end") return End(c);
-  TANDEM_CHECK_MSG(c.verb == "tick", "unknown command: " + c.verb);
-  return core::Ticked{};
+  TANDEM_CHECK_MSG(c.verb == "end", "unknown command: " + c.verb);
+  return End(c);
 }
 
 std::string Story::Step(const core::Event& event) {
@@ -218,6 +218,16 @@ std::string Story::Step(const core::Event& event) {
   return text;
 }
 
+std::string Story::Wait(int64_t ms, int64_t step_ms) {
+  std::string text;
+  for (int64_t left_ms = ms; left_ms > 0; left_ms -= step_ms) {
+    now_.monotonic_ms += std::min(left_ms, step_ms);
+    now_.wall_ms += std::min(left_ms, step_ms);
+    text += Step(core::Ticked{});
+  }
+  return text;
+}
+
 std::string Story::Do(const std::string& line) {
   const Command command = Parse(line);
   if (command.verb == "jobs") return Jobs();
@@ -226,9 +236,9 @@ std::string Story::Do(const std::string& line) {
     Load();
     return "";
   }
-  if (command.verb == "tick") {
-    now_.monotonic_ms += std::stoll(command.Word(0));
-    now_.wall_ms += std::stoll(command.Word(0));
+  if (command.verb == "tick") return Wait(std::stoll(command.Word(0)), 1'000);
+  if (command.verb == "pause") {
+    return Wait(std::stoll(command.Word(0)), std::stoll(command.Word(0)));
   }
   const core::Event event = EventOf(command);
   const std::string text = Step(event);

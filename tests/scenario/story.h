@@ -15,7 +15,8 @@
 //   checkpoint W u1/1 stage=N step=N
 //   stage W u1/1 name=NAME index=N
 //   end W u1/1 CAUSE [detail=WORD] [report=WORD] [artifact=WORD]
-//   tick MS                                         moves the clock, then ticks
+//   tick MS                                         time goes by, with a tick each second
+//   pause MS                                        the coordinator does not run, then ticks
 //   restart                                         the coordinator crashes and loads its store
 //   jobs                                            prints them
 //   workers                                         prints them
@@ -62,6 +63,7 @@ class Story {
   core::AttemptEnded End(const Command& command);
   core::ConnectionId Connection(const std::string& worker) { return connections_[worker]; }
   std::string Step(const core::Event& event);
+  std::string Wait(int64_t ms, int64_t step_ms);
   void Load();
   std::string Jobs() const;
   std::string Workers() const;

@@ -1,6 +1,8 @@
 // Everything has a limit: what is refused, and what is forgotten.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "coordinator/core/invariants.h"
 #include "coordinator/core/state_hash.h"
 #include "coordinator/core/step.h"
@@ -31,9 +33,13 @@ class LimitsTest : public testing::Test {
     return Step(state_, event, now_);
   }
   Effects Tick(int64_t ms) {
-    now_.monotonic_ms += ms;
-    now_.wall_ms += ms;
-    return Step(state_, Ticked{}, now_);
+    Effects last;
+    for (int64_t left_ms = ms; left_ms > 0; left_ms -= 1'000) {
+      now_.monotonic_ms += std::min<int64_t>(left_ms, 1'000);
+      now_.wall_ms += std::min<int64_t>(left_ms, 1'000);
+      last = Step(state_, Ticked{}, now_);
+    }
+    return last;
   }
 
   State state_;
@@ -81,7 +87,7 @@ TEST_F(LimitsTest, LostWorkersAreForgottenAfterADay) {
   Register("w1");
   Tick(state_.limits.lease_ms);
   EXPECT_EQ(StateOf(state_.workers.at("w1")), WorkerState::kLost);
-  const Effects effects = Tick(state_.limits.worker_memory_ms);
+  const Effects effects = Tick(state_.limits.worker_memory_ms - state_.limits.lease_ms);
   EXPECT_EQ(effects.persist.forgotten_workers, std::vector<std::string>{"w1"});
   EXPECT_EQ(effects.removed_workers.count("w1"), 1U);
   EXPECT_TRUE(state_.workers.empty());
