@@ -1,0 +1,137 @@
+#include "worker/export/export.h"
+
+#include <ATen/ops/abs.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/max.h>
+#include <ATen/ops/sub.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/digest.h"
+#include "base/files.h"
+#include "worker/export/directory_files.h"
+#include "worker/export/weights.h"
+#include "worker/model/evaluation_forward.h"
+#include "worker/model/safetensors.h"
+
+namespace tandem {
+namespace {
+
+constexpr int64_t kCheckTokens = 96;
+// fp32 sums in another order; the promise to transformers is the same number.
+constexpr double kMergeTolerance = 1e-4;
+constexpr const char* kAsidePrefix = ".model-";
+
+EvaluationOptions OptionsOf(const Plan& plan) {
+  EvaluationOptions options;
+  options.mode =
+      ServedMode(plan) == "linear_only" ? ComponentMode::kLinearOnly : ComponentMode::kHybrid;
+  options.attention.window = plan.attention.window_size;
+  options.attention.sinks = plan.attention.window_sinks;
+  options.attention.span = plan.attention.linear_span == "all" ? Span::kAll : Span::kOutside;
+  return options;
+}
+
+// What a crash in an earlier call left.
+Status SweepAside(const std::string& artifacts) {
+  TANDEM_ASSIGN_OR_RETURN(const auto names, ListFolder(artifacts));
+  for (const std::string& name : names) {
+    if (!name.starts_with(kAsidePrefix)) continue;
+    TANDEM_RETURN_IF_ERROR(RemoveTree(JoinPath(artifacts, name)));
+  }
+  return Status::Ok();
+}
+
+Status WriteConfig(const Plan& plan, const ModelConfig& config, const std::string& folder) {
+  TANDEM_ASSIGN_OR_RETURN(const std::string base,
+                          ReadFile(JoinPath(plan.model, "config.json"), 1 << 20));
+  TANDEM_ASSIGN_OR_RETURN(const std::string text, ExportConfigJson(base, config, plan));
+  return WriteFileDurably(JoinPath(folder, "config.json"), text);
+}
+
+at::Tensor CheckIds(const TokenShard& validation) {
+  const int64_t count = std::min(kCheckTokens, validation.num_tokens());
+  at::Tensor ids = at::empty({1, count}, at::kLong);
+  validation.Read(0, count, ids.mutable_data_ptr<int64_t>());
+  return ids;
+}
+
+TensorView ViewOf(const std::string& name, const std::string& dtype, const at::Tensor& tensor) {
+  return {name, dtype, tensor.sizes().vec(), static_cast<const std::byte*>(tensor.const_data_ptr()),
+          static_cast<int64_t>(tensor.nbytes())};
+}
+
+// Reads the files back, runs them, compares with the trained model, and writes what transformers
+// must reproduce.
+Status CheckExport(const ExportInputs& inputs, const std::string& folder,
+                   const std::string& artifacts) {
+  if (inputs.validation.num_tokens() < 2) {
+    return InvalidArgument("the validation text has " +
+                           std::to_string(inputs.validation.num_tokens()) +
+                           " tokens; the export's check needs 2 or more");
+  }
+  TANDEM_ASSIGN_OR_RETURN(
+      const ExportedWeights exported,
+      ReadExportWeights(folder, inputs.model.config(), inputs.parameters.options()));
+  const at::Tensor ids = CheckIds(inputs.validation);
+  const EvaluationOptions options = OptionsOf(inputs.plan);
+  const at::Tensor logits =
+      EvaluateLogits(*exported.model, *exported.parameters, ids, options).contiguous();
+  if (inputs.plan.export_dtype == "float32") {
+    const at::Tensor trained = EvaluateLogits(inputs.model, inputs.parameters, ids, options);
+    const double worst = at::max(at::abs(at::sub(logits, trained))).item().toDouble();
+    if (!(worst <= kMergeTolerance)) {
+      return Internal("the exported weights give logits that differ by " + std::to_string(worst) +
+                      " from the trained model's; at most " + std::to_string(kMergeTolerance) +
+                      " is allowed");
+    }
+  }
+  const std::string path = JoinPath(artifacts, "check.safetensors");
+  const std::string aside = JoinPath(artifacts, std::string(kAsidePrefix) + "check");
+  TANDEM_RETURN_IF_ERROR(
+      WriteSafetensors(aside, {ViewOf("ids", "I64", ids), ViewOf("logits", "F32", logits)}));
+  return RenameDurably(aside, path);
+}
+
+// The old directory goes only when the new one is whole; a crash between the renames is mended by
+// exporting again.
+Status Publish(const std::string& aside, const std::string& directory,
+               const std::string& artifacts) {
+  const std::string old = JoinPath(artifacts, std::string(kAsidePrefix) + "old");
+  if (PathExists(directory)) TANDEM_RETURN_IF_ERROR(RenameDurably(directory, old));
+  TANDEM_RETURN_IF_ERROR(RenameDurably(aside, directory));
+  return RemoveTree(old);
+}
+
+}  // namespace
+
+Result<ExportedModel> ExportModel(const ExportInputs& inputs) {
+  const Plan& plan = inputs.plan;
+  const std::string artifacts = AbsolutePath(JoinPath(plan.job_folder, "artifacts"));
+  TANDEM_RETURN_IF_ERROR(MakeFolders(artifacts));
+  TANDEM_RETURN_IF_ERROR(SweepAside(artifacts));
+  const std::string aside =
+      JoinPath(artifacts, std::string(kAsidePrefix) + std::to_string(getpid()));
+  TANDEM_RETURN_IF_ERROR(MakeFolders(aside));
+
+  ExportedModel exported;
+  exported.directory = JoinPath(artifacts, "model");
+  TANDEM_ASSIGN_OR_RETURN(exported.bytes,
+                          WriteExportWeights(inputs.model, inputs.parameters, plan.export_dtype,
+                                             inputs.max_shard_bytes, aside));
+  TANDEM_RETURN_IF_ERROR(WriteConfig(plan, inputs.model.config(), aside));
+  TANDEM_RETURN_IF_ERROR(CopyBaseFiles(plan, aside));
+  TANDEM_ASSIGN_OR_RETURN(const std::string card, ModelCard(plan, inputs.report_json));
+  TANDEM_RETURN_IF_ERROR(WriteFileDurably(JoinPath(aside, "README.md"), card));
+  TANDEM_RETURN_IF_ERROR(CheckExport(inputs, aside, artifacts));
+  TANDEM_ASSIGN_OR_RETURN(const std::string manifest,
+                          ExportManifestJson(plan, inputs.report_json, aside));
+  TANDEM_RETURN_IF_ERROR(WriteFileDurably(JoinPath(aside, "manifest.json"), manifest));
+  TANDEM_RETURN_IF_ERROR(SyncPath(aside));
+  TANDEM_RETURN_IF_ERROR(Publish(aside, exported.directory, artifacts));
+  exported.manifest_sha256 = Sha256Hex(manifest);
+  return exported;
+}
+
+}  // namespace tandem

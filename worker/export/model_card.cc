@@ -1,0 +1,89 @@
+// README.md of an export: the first thing its user reads.
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "worker/export/directory_files.h"
+
+namespace tandem {
+namespace {
+
+using nlohmann::json;
+
+std::string Fixed(const json& value, const char* format, double scale = 1) {
+  if (!value.is_number()) return "–";
+  char text[48];
+  std::snprintf(text, sizeof text, format, value.get<double>() * scale);
+  return text;
+}
+
+const json& At(const json& object, const char* key) {
+  static const json none;
+  return object.is_object() && object.contains(key) ? object[key] : none;
+}
+
+const char* ModeInWords(const std::string& mode) {
+  if (mode == "softmax") return "the base, full softmax attention";
+  if (mode == "hybrid") return "this model: linear attention and window together";
+  if (mode == "window_only") return "the sliding window alone";
+  if (mode == "linear_only") return "the linear branch alone";
+  if (mode == "sinks_only") return "the first tokens alone";
+  return "no attention";
+}
+
+std::string ComponentTable(const json& report) {
+  std::string table =
+      "| Mode | What runs | Loss | Perplexity | Recovered |\n|---|---|---:|---:|---:|\n";
+  for (const char* mode :
+       {"softmax", "hybrid", "window_only", "linear_only", "sinks_only", "none"}) {
+    const json& row = At(At(report, "components"), mode);
+    table += std::string("| `") + mode + "` | " + ModeInWords(mode) + " | " +
+             Fixed(At(row, "loss"), "%.4f") + " | " + Fixed(At(row, "perplexity"), "%.2f") + " | " +
+             Fixed(At(row, "recovered"), "%.0f %%", 100) + " |\n";
+  }
+  return table;
+}
+
+std::string VerdictSection(const json& report) {
+  if (!report.is_object()) return "This export was made without an evaluation.\n\n";
+  const std::string verdict =
+      At(report, "verdict").is_string() ? report["verdict"].get<std::string>() : "unknown";
+  const std::string reason =
+      At(report, "verdict_reason").is_string() ? report["verdict_reason"].get<std::string>() : "";
+  return "## Do both components pull?\n\nVerdict: **" + verdict + "**. " + reason + ".\n\n" +
+         ComponentTable(report) + "\nLoss in nats per token on held-out text (" +
+         Fixed(At(report, "sequences"), "%.0f") + " sequences of " +
+         Fixed(At(report, "sequence_length"), "%.0f") +
+         " tokens). *Recovered* is the share of attention's worth: 0 % is what the first tokens "
+         "alone "
+         "give, 100 % the base's softmax. `linear_only` reads all causal keys.\n\n";
+}
+
+}  // namespace
+
+Result<std::string> ModelCard(const Plan& plan, const std::string& report_json) {
+  const json report = json::parse(report_json, nullptr, /*allow_exceptions=*/false);
+  const std::string base = plan.model.substr(plan.model.find_last_of('/') + 1);
+  std::string card =
+      "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- linear-attention\n"
+      "- hybrid-attention\n---\n# " +
+      (plan.job_name.empty() ? base : plan.job_name) + "\n\n`" + base +
+      "`, converted from softmax attention to linear attention with a sliding softmax window of " +
+      std::to_string(plan.attention.window_size) +
+      " tokens. Decoding needs constant memory, whatever the length of the text. LoRA weights are "
+      "merged; weights are " +
+      plan.export_dtype + ".\n\n" + VerdictSection(report);
+  card +=
+      "## Loading it\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+      "model = AutoModelForCausalLM.from_pretrained(\"DIR\", trust_remote_code=True)\n"
+      "tokenizer = AutoTokenizer.from_pretrained(\"DIR\", trust_remote_code=True)\n"
+      "ids = tokenizer(\"Once upon a time\", return_tensors=\"pt\").input_ids\n"
+      "print(tokenizer.decode(model.generate(ids, max_new_tokens=40)[0]))\n```\n\n"
+      "`trust_remote_code` runs the two Python files of this directory, which need torch and "
+      "transformers alone.\n\n## Where it comes from\n\n`manifest.json` names the base's files, "
+      "the "
+      "text, the settings and every file of this directory by SHA-256. The base model's licence "
+      "applies.\n";
+  return card;
+}
+
+}  // namespace tandem
