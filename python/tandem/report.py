@@ -1,4 +1,4 @@
-"""The job's report: one HTML file without script or outside references, the same bytes for the same job.
+"""The job's report: one HTML file, no script, nothing from outside, the same bytes each time.
 
     python -m tandem.report --job JOB_FOLDER --out FILE
 
@@ -11,8 +11,10 @@ import os
 import sys
 from html import escape
 
-from tandem import report_sections as sections
 from tandem.report_inputs import read_inputs
+from tandem.report_origin import loading, provenance
+from tandem.report_sections import components, linear_mass, passkey, tiles, verdict
+from tandem.report_training import loss_curves, stages
 
 STYLE = os.path.join(os.path.dirname(__file__), "report_style.css")
 
@@ -25,25 +27,26 @@ def render(inputs):
     body = "".join(
         part(inputs)
         for part in (
-            sections.verdict,
-            sections.tiles,
-            sections.components,
-            sections.passkey,
-            sections.linear_mass,
-            sections.loss_curves,
-            sections.stages_table,
-            sections.loading,
-            sections.provenance,
+            verdict,
+            tiles,
+            components,
+            passkey,
+            linear_mass,
+            loss_curves,
+            stages,
+            loading,
+            provenance,
         )
     )
     word = inputs.evaluation.get("verdict", "not evaluated")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(name)}: {escape(str(word))}</title><style>{style}</style></head>\n<body><main>"
+        f"<title>{escape(name)}: {escape(str(word))}</title><style>{style}</style></head>\n"
+        "<body><main>"
         f'<p class="kicker">Tandem component report</p><h1>{escape(name)}</h1>\n{body}'
-        "<footer>The verdict's rule and thresholds are Tandem's own; the diagnosis, switching each component off, is "
-        "that of arXiv 2510.05901.</footer></main></body></html>\n"
+        "<footer>The verdict's rule and limits are Tandem's own; the diagnosis, switching each "
+        "component off, is that of arXiv 2510.05901.</footer></main></body></html>\n"
     )
 
 

@@ -34,34 +34,19 @@ def nice_ticks(low, high, count=4):
     return [round(i * step, 12) for i in range(first, math.ceil(high / step) + 1)]
 
 
-def log_ticks(low, high):
-    """Powers of ten around [low, high], with 2 and 5 between them where they are few."""
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    inner = (1, 2, 5) if last - first <= 2 else (1,)
-    ticks = [m * 10.0**e for e in range(first, last + 1) for m in inner]
-    below = max((t for t in ticks if t <= low), default=ticks[0])
-    above = min((t for t in ticks if t >= high), default=ticks[-1])
-    return [t for t in ticks if below <= t <= above]
-
-
 def tick_text(value):
     return f"{value:g}" if abs(value) < 10000 else f"{value:.0e}".replace("e+0", "e")
 
 
 class Axes:
-    """Maps figures to the drawing; y may be logarithmic."""
+    """Maps figures to the drawing."""
 
-    def __init__(self, series, log):
+    def __init__(self, series):
         xs = [x for line in series for x, _ in line["points"]]
         ys = [y for line in series for _, y in line["points"]]
-        self.log = log and min(ys) > 0
         self.x_ticks = [t for t in nice_ticks(0, max(xs)) if t <= max(xs)]
-        self.y_ticks = log_ticks(min(ys), max(ys)) if self.log else nice_ticks(min(ys), max(ys))
-        self.x_range = (0, max(xs))
-        self.y_range = (self.scale(self.y_ticks[0]), self.scale(self.y_ticks[-1]))
-
-    def scale(self, y):
-        return math.log10(y) if self.log else y
+        self.y_ticks = nice_ticks(min(ys), max(ys))
+        self.x_range, self.y_range = (0, max(xs)), (self.y_ticks[0], self.y_ticks[-1])
 
     def x(self, value):
         low, high = self.x_range
@@ -69,78 +54,69 @@ class Axes:
 
     def y(self, value):
         low, high = self.y_range
-        share = (self.scale(value) - low) / (high - low or 1)
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+        return HEIGHT - BOTTOM - (value - low) / (high - low or 1) * (HEIGHT - TOP - BOTTOM)
 
 
-def line_chart(series, label, log=False):
+def tick(x, y, anchor, text):
+    return f'<text class="tick" x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>'
+
+
+def line_chart(series, label):
     """series: [{"points": [(x, y)], "class": css class}], drawn in order. x is the step."""
-    axes = Axes(series, log)
-    parts = [
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">'
-    ]
-    for tick in axes.y_ticks:
-        y = fixed(axes.y(tick))
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
+    series = [{**line, "points": thin(line["points"])} for line in series]
+    axes, right = Axes(series), WIDTH - RIGHT
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">']
+    for value in axes.y_ticks:
+        y = axes.y(value)
         parts.append(
-            f'<text class="tick" x="{LEFT - 6}" y="{y}" dy="4" text-anchor="end">{tick_text(tick)}</text>'
+            f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{fixed(y)}" y2="{fixed(y)}"/>'
         )
-    for tick in axes.x_ticks:
-        x = fixed(axes.x(tick))
-        parts.append(
-            f'<text class="tick" x="{x}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{tick_text(tick)}</text>'
-        )
-    parts.append(
-        f'<text class="tick" x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">training step</text>'
-    )
+        parts.append(tick(LEFT - 6, fixed(y + 4), "end", tick_text(value)))
+    for value in axes.x_ticks:
+        parts.append(tick(fixed(axes.x(value)), HEIGHT - BOTTOM + 16, "middle", tick_text(value)))
+    parts.append(tick(right, HEIGHT - 3, "end", "training step"))
     for line in series:
-        coordinates = " ".join(
-            f"{fixed(axes.x(x))},{fixed(axes.y(y))}" for x, y in thin(line["points"])
-        )
-        parts.append(f'<polyline class="line {line["class"]}" points="{coordinates}"/>')
+        corners = " ".join(f"{fixed(axes.x(x))},{fixed(axes.y(y))}" for x, y in line["points"])
+        parts.append(f'<polyline class="line {line["class"]}" points="{corners}"/>')
     return "".join(parts) + "</svg>"
 
 
 def heat_map(rows, label):
-    """rows[layer][head] in [0, 1] or None. Darker is more; the share stands in the cell where it fits."""
+    """rows[layer][head] in [0, 1] or None. Darker is more; the percent stands where it fits."""
     heads = max(len(row) for row in rows)
     left, top = 62, 24
-    cell = min(64, max(14, (660 - left) // heads))
+    cell = min(64, max(14, (860 - left) // heads))
     tall = min(cell, 34)
     width, height = left + cell * heads + 2, top + tall * len(rows) + 2
     parts = [
-        f'<svg class="heat" viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" '
-        f'aria-label="{escape(label)}">'
+        f'<svg viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" '
+        f'aria-label="{escape(label)}">',
+        tick(0, 15, "start", "head"),
     ]
-    for head in range(heads):
-        if cell >= 24 or head % 4 == 0:
-            x = fixed(left + (head + 0.5) * cell)
-            parts.append(f'<text class="tick" x="{x}" y="15" text-anchor="middle">{head}</text>')
-    parts.append('<text class="tick" x="0" y="15">head</text>')
+    for head in range(0, heads, 1 if cell >= 24 else 4):
+        parts.append(tick(fixed(left + (head + 0.5) * cell), 15, "middle", head))
     for layer, row in enumerate(rows):
         y = top + layer * tall
-        parts.append(
-            f'<text class="tick" x="0" y="{fixed(y + tall / 2)}" dy="4">layer {layer}</text>'
-        )
+        parts.append(tick(0, fixed(y + tall / 2 + 4), "start", f"layer {layer}"))
         for head, share in enumerate(row):
-            parts.append(heat_cell(left + head * cell, y, cell, tall, share, layer, head))
+            words = f"layer {layer}, head {head}"
+            parts.append(heat_cell((left + head * cell, y, cell, tall), share, words))
     return "".join(parts) + "</svg>"
 
 
-def heat_cell(x, y, cell, tall, share, layer, head):
-    known = share is not None
-    opacity = f"{0.06 + 0.94 * min(max(share, 0.0), 1.0):.3f}" if known else "0"
-    text = f"{100 * share:.0f} %" if known else "unknown"
-    title = f"<title>layer {layer}, head {head}: {text}</title>"
-    box = f'x="{x + 1}" y="{y + 1}" width="{cell - 2}" height="{tall - 2}" rx="3"'
-    drawn = f'<g>{title}<rect class="cell" {box} fill-opacity="{opacity}"/>'
-    if cell >= 40:
-        tone = "on-dark" if known and share > 0.55 else "on-light"
-        middle = fixed(x + cell / 2)
+def heat_cell(box, share, words):
+    """box: x, y, width, height."""
+    x, y, wide, tall = box
+    if share is None:
+        return f"<g><title>{words}: unknown</title></g>"
+    opacity = 0.06 + 0.94 * min(max(share, 0.0), 1.0)
+    place = f'x="{x + 1}" y="{y + 1}" width="{wide - 2}" height="{tall - 2}" rx="3"'
+    drawn = f'<rect class="cell" {place} fill-opacity="{opacity:.3f}"/>'
+    if wide >= 40:
+        tone = "on-dark" if share > 0.55 else "on-light"
+        middle, base = fixed(x + wide / 2), fixed(y + tall / 2 + 4)
         drawn += (
-            f'<text class="share {tone}" x="{middle}" y="{fixed(y + tall / 2)}" dy="4" '
-            f'text-anchor="middle">{100 * share:.0f}</text>'
-            if known
-            else ""
+            f'<text class="share {tone}" x="{middle}" y="{base}" text-anchor="middle">'
+            f"{100 * share:.0f}</text>"
         )
-    return drawn + "</g>"
+    return f"<g><title>{words}: {100 * share:.0f} %</title>{drawn}</g>"

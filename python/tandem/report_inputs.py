@@ -1,4 +1,4 @@
-"""What the report is made of: report.json, metrics of all attempts, the plan and the artifact's manifest.
+"""What the report is made of: the evaluation, all attempts' metrics, plan and manifests.
 
 Everything but the job folder may be missing or damaged: then the report says so in its place.
 """

@@ -9,8 +9,8 @@ BALANCED = {
     "uid": "b1946ac9-2492-4d23-b6a8-6d6d2f0d1f0e",
     "verdict": "balanced",
     "verdict_reason": (
-        "the linear branch alone recovers 79 % of what attention is worth, the window alone 91 %; together they save "
-        "0.0441 nats over the window alone"
+        "the linear branch alone recovers 79 % of what attention is worth, the window alone 93 %; "
+        "together they save 0.0441 nats over the window alone"
     ),
     "linear_capability": 0.787,
     "beyond_window": 0.31,
@@ -19,22 +19,39 @@ BALANCED = {
     "linear_delta_low": 0.0372,
     "linear_delta_high": 0.0513,
     "components": {
-        "softmax": {"loss": 3.452, "perplexity": 31.56, "standard_error": 0.031, "recovered": 1.0},
-        "hybrid": {"loss": 3.551, "perplexity": 34.85, "standard_error": 0.031, "recovered": 0.948},
-        "window_only": {"loss": 3.595, "perplexity": 36.42, "standard_error": 0.032, "recovered": 0.926},
-        "linear_only": {"loss": 3.863, "perplexity": 47.61, "standard_error": 0.03, "recovered": 0.787},
-        "sinks_only": {"loss": 5.38, "perplexity": 217.02, "standard_error": 0.03, "recovered": 0.0},
-        "none": {"loss": 6.412, "perplexity": 609.11, "standard_error": 0.035, "recovered": -0.535},
+        mode: dict(zip(("loss", "perplexity", "standard_error", "recovered"), figures))
+        for mode, figures in {
+            "softmax": (3.452, 31.56, 0.031, 1.0),
+            "hybrid": (3.551, 34.85, 0.031, 0.948),
+            "window_only": (3.595, 36.42, 0.032, 0.926),
+            "linear_only": (3.863, 47.61, 0.03, 0.787),
+            "sinks_only": (5.38, 217.02, 0.03, 0.0),
+            "none": (6.412, 609.11, 0.035, -0.535),
+        }.items()
     },
     "passkey": [
-        {"distance": d, "prompts": 32, "accuracy": dict(zip(("softmax", "hybrid", "window_only", "linear_only"), a))}
-        for d, a in ((16, (1.0, 0.53, 0.28, 0.06)), (128, (0.97, 0.22, 0.0, 0.03)), (384, (1.0, 0.06, 0.0, 0.0)))
+        {
+            "distance": distance,
+            "prompts": 32,
+            "accuracy": dict(zip(("softmax", "hybrid", "window_only", "linear_only"), shares)),
+        }
+        for distance, shares in {
+            16: (1.0, 0.53, 0.28, 0.06),
+            128: (0.97, 0.22, 0.0, 0.03),
+            384: (1.0, 0.06, 0.0, 0.0),
+        }.items()
     ],
     "sequences": 64,
     "sequence_length": 512,
-    "linear_mass": [[0.81, 0.64, 0.92, 0.33], [0.55, 0.71, 0.48, 0.12], [0.07, 0.91, 0.38, 0.6], [0.44, 0.52, 0.83, 0.7]],
+    "linear_mass": [
+        [0.81, 0.64, 0.92, 0.33], [0.55, 0.71, 0.48, 0.12], [0.07, 0.91, 0.38, 0.6],
+        [0.44, 0.52, 0.83, 0.7],
+    ],
     "linear_active": 0.875,
-    "thresholds": {"collapsed_below": 0.55, "leaning_below": 0.75, "window_leaning_below": 0.5, "content_free_below": 0.25},
+    "thresholds": {
+        "collapsed_below": 0.55, "leaning_below": 0.75, "window_leaning_below": 0.5,
+        "content_free_below": 0.25,
+    },
     "seconds": 16.2,
 }  # fmt: skip
 
@@ -43,7 +60,8 @@ COLLAPSED = {
     "job": "lolcats",
     "verdict": "collapsed",
     "verdict_reason": (
-        "the linear branch alone recovers 25 % of what attention is worth; 55 % is the least: it is bypassed"
+        "the linear branch alone recovers 25 % of what attention is worth; 55 % is the least: "
+        "it is bypassed"
     ),
     "linear_capability": 0.25,
     "components": {
@@ -73,8 +91,8 @@ PLAN = {
     "spec_sha256": "5e" * 32,
     "ranks": 1,
     "attention": {
-        "feature_map_kind": "hedgehog", "feature_dim": 64, "window_kind": "sliding", "window_size": 64,
-        "window_sinks": 0, "linear_span": "outside", "mixing_factor": "sigmoid",
+        "feature_map_kind": "hedgehog", "feature_dim": 64, "window_kind": "sliding",
+        "window_size": 64, "window_sinks": 0, "linear_span": "outside", "mixing_factor": "sigmoid",
     },
     "data": {"sequence_length": 512},
     "evaluate": {"sequences": 64, "sinks": 8},
@@ -84,8 +102,9 @@ PLAN = {
             "learning_rate": 0.04,
         },
         {
-            "kind": "finetune", "mode": "hybrid", "steps": 400, "batch_size": 4, "learning_rate": 0.002,
-            "train_maps": True, "lora_rank": 32, "ssd_schedule": [0.9, 0.7, 0.3],
+            "kind": "finetune", "mode": "hybrid", "steps": 400, "batch_size": 4,
+            "learning_rate": 0.002, "train_maps": True, "lora_rank": 32,
+            "ssd_schedule": [0.9, 0.7, 0.3],
         },
     ],
 }  # fmt: skip
@@ -112,7 +131,8 @@ def finetune_line(step):
     level = (3.95 if dropped else 3.6) + 0.9 * math.exp(-step / 60)
     return {
         "stage": "finetune", "stage_index": 1, "step": step, "loss": level + 0.12 * wave(step, 9),
-        "learning_rate": 0.002, "grad_norm": 0.8, "window_dropped": dropped, "tokens": 2048, "seconds": 0.34,
+        "learning_rate": 0.002, "grad_norm": 0.8, "window_dropped": dropped, "tokens": 2048,
+        "seconds": 0.34,
     }  # fmt: skip
 
 

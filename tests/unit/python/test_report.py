@@ -1,0 +1,185 @@
+"""The report: complete, self-contained, the same bytes each time, honest about what is missing."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from conftest import ROOT
+from report_job import BALANCED, COLLAPSED, PLAN, write_job
+from tandem import report, report_charts, report_inputs
+
+
+def page_of(folder):
+    return report.render(report_inputs.read_inputs(str(folder)))
+
+
+class Checker(HTMLParser):
+    """Tags must nest; no script, no reference to anything outside the file."""
+
+    VOID = {"meta", "br"}
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.outside = [], []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in self.VOID:
+            self.open.append(tag)
+        names = {"src", "href", "xlink:href", "srcset", "action", "onload", "onclick"}
+        if tag in ("script", "link", "iframe", "object", "base") or names & {
+            n for n, _ in attributes
+        }:
+            self.outside.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes another tag"
+
+
+def assert_self_contained(page):
+    checker = Checker()
+    checker.feed(page)
+    assert checker.open == [] and checker.outside == []
+    assert not re.search(r"https?://|url\(|@import|javascript:", page)
+
+
+def test_balanced_page_says_everything(tmp_path):
+    page = page_of(write_job(tmp_path / "job"))
+    assert_self_contained(page)
+    for words in (
+        "Balanced: both components pull", BALANCED["verdict_reason"], "Linear branch alone",
+        "3.863", "34.85", "−54\N{NO-BREAK SPACE}%", "beyond the windows", "in reach of stacked windows",
+        "inside the window", "1. Attention transfer", "2. Finetuning",
+        "steps with the window dropped",
+        "0.9 / 0.7 / 0.3", "1,474,560 tokens", "2 attempts", "AutoModelForCausalLM", "a1" * 32,
+        "c3" * 32, "layer 3, head 3: 70 %", "collapsed below 55",
+    ):  # fmt: skip
+        assert words in page, words
+    assert "Not available" not in page
+
+
+def test_collapsed_page_warns_in_plain_words(tmp_path):
+    page = page_of(write_job(tmp_path / "job", COLLAPSED))
+    assert_self_contained(page)
+    assert (
+        "Collapsed: the linear branch is bypassed" in page and COLLAPSED["verdict_reason"] in page
+    )
+    assert "<title>lolcats: collapsed</title>" in page
+    assert "small softmax window of 64 tokens" in page
+
+
+def test_bytes_depend_on_the_job_alone(tmp_path):
+    job = write_job(tmp_path / "job")
+    pages = []
+    for seed in ("1", "2"):
+        out = tmp_path / f"{seed}.html"
+        command = [sys.executable, "-m", "tandem.report", "--job", str(job), "--out", str(out)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "python"), "PYTHONHASHSEED": seed}
+        subprocess.run(command, check=True, env=environment, timeout=60)
+        pages.append(out.read_bytes())
+    assert pages[0] == pages[1]
+    assert sorted(os.listdir(tmp_path)) == ["1.html", "2.html", "job"]
+
+
+def test_resumed_steps_count_once_in_the_curves(tmp_path):
+    inputs = report_inputs.read_inputs(str(write_job(tmp_path / "job")))
+    assert sorted(inputs.steps[0]) == list(range(1, 301))
+    assert sorted(inputs.steps[1]) == list(range(1, 401))
+    assert inputs.measured_tokens == 720 * 2048  # 20 steps were made twice
+
+
+@pytest.mark.parametrize(
+    "path, words",
+    [
+        ("artifacts/report.json", "Not evaluated"),
+        ("artifacts/model", "no model was exported"),
+        ("attempts", "no attempt left metrics.jsonl"),
+        ("attempts/2/plan.json", "2. Finetuning"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path, path, words):
+    job = write_job(tmp_path / "job")
+    target = job / path
+    shutil.rmtree(target) if target.is_dir() else target.unlink()
+    page = page_of(job)
+    assert_self_contained(page)
+    assert words in page
+
+
+def test_an_empty_folder_gives_a_page(tmp_path):
+    page = page_of(tmp_path)
+    assert_self_contained(page)
+    assert "Not evaluated" in page and "the evaluation (artifacts/report.json is not there)" in page
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"verdict": "balanced"}', '{"components": {}}'])
+def test_damaged_evaluations_give_a_page(tmp_path, content):
+    job = write_job(tmp_path / "job")
+    (job / "artifacts" / "report.json").write_text(content)
+    assert_self_contained(page_of(job))
+
+
+def test_figures_that_are_null_are_dashes(tmp_path):
+    parts = {
+        mode: {**figures, "recovered": None} for mode, figures in BALANCED["components"].items()
+    }
+    odd = {
+        **BALANCED, "components": parts, "linear_capability": None, "passkey": [],
+        "linear_mass": [[None, 0.5], [0.1, 0.2]],
+    }  # fmt: skip
+    page = page_of(write_job(tmp_path / "job", odd))
+    assert_self_contained(page)
+    assert "<b>–</b>" in page and "layer 0, head 0: unknown" in page
+    assert "no passkey prompts were evaluated" in page
+
+
+def test_names_are_escaped(tmp_path):
+    odd = {**BALANCED, "job": "<script>alert(1)</script>", "verdict_reason": "a < b & c"}
+    page = page_of(write_job(tmp_path / "job", odd, {**PLAN, "model": '"><img src=x>'}))
+    assert_self_contained(page)
+    assert "a &lt; b &amp; c" in page
+
+
+def test_large_models_and_long_trainings_stay_small(tmp_path):
+    wide = {
+        **BALANCED,
+        "linear_mass": [[(h * 7 + n) % 10 / 10 for h in range(64)] for n in range(80)],
+    }
+    job = write_job(tmp_path / "job", wide)
+    line = {"stage": "finetune", "stage_index": 1, "loss": 2.5, "tokens": 1, "seconds": 0.1}
+    text = "".join(json.dumps({**line, "step": step}) + "\n" for step in range(1, 20001))
+    (job / "attempts" / "2" / "metrics.jsonl").write_text(text)
+    page = page_of(job)
+    assert_self_contained(page)
+    assert len(page) < 1_500_000
+
+
+@pytest.mark.parametrize("low, high", [(0, 1), (2.71, 2.75), (-3, 4), (5, 5), (0, 0), (1e-7, 3e4)])
+def test_ticks_cover_the_range_with_few_round_numbers(low, high):
+    ticks = report_charts.nice_ticks(low, high)
+    assert ticks[0] <= low and ticks[-1] >= high and 2 <= len(ticks) <= 8
+    assert ticks == sorted(set(ticks))
+
+
+def test_charts_are_well_formed_and_inside_their_box():
+    points = [(step, 5 / step) for step in range(1, 1000)]
+    chart = report_charts.line_chart([{"points": points, "class": "hybrid"}], "a <chart>")
+    root = ElementTree.fromstring(chart)
+    line = root.find("polyline").get("points").split()
+    assert len(line) <= report_charts.MAX_POINTS
+    for corner in line:
+        x, y = map(float, corner.split(","))
+        assert 0 <= x <= report_charts.WIDTH and 0 <= y <= report_charts.HEIGHT
+
+
+def test_a_job_that_is_no_folder_is_refused(tmp_path, capsys):
+    assert report.main(["--job", str(tmp_path / "none"), "--out", str(tmp_path / "r.html")]) == 1
+    assert "is no folder" in capsys.readouterr().err and not os.listdir(tmp_path)
