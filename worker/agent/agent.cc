@@ -52,8 +52,8 @@ void Agent::OnClosed(int64_t stream, const Status& status) {
   stream_ = 0;
   metrics_.ShowConnected(false);
   // Once per kind of trouble: a coordinator may be away for hours.
-  if (status.message() != last_refusal_) {
-    last_refusal_ = status.message();
+  if (CodeName(status.code()) != last_refusal_ || registered_) {
+    last_refusal_ = CodeName(status.code());
     Log(LogLevel::kWarning, registered_ ? "coordinator_lost" : "coordinator_unreachable",
         {{"coordinator", config_.coordinator}, {"reason", status.ToString()}});
   }

@@ -97,6 +97,8 @@ int Serve(const AgentFlags& flags) {
   (*loop)->Run([&](int number) { number == SIGCHLD ? children.Reap() : agent.Drain(); },
                [&] { agent.Tick(); }, kTickMs);
   Log(LogLevel::kInfo, "worker_ended");
+  // Its HTTP server's destructor waits up to 2 s for a poll of its own; the process ends anyway.
+  static_cast<void>(metrics->release());
   return 0;
 }
 

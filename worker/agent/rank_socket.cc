@@ -111,30 +111,28 @@ bool RankSocket::TakeMessage(int fd, Peer& peer, const RankMessage& message) {
     return false;
   }
   if (is_hello) {
+    // A rank may have said its last and gone: what it said is still read, up to the end of file.
     peer.rank = message.rank;
-    if (!Send(fd, {.type = "welcome", .epoch = epoch_, .action = {}})) return false;
-    if (!action_.empty() && !Send(fd, {.type = "action", .epoch = epoch_, .action = action_})) {
-      return false;
-    }
+    Send(fd, {.type = "welcome", .epoch = epoch_, .action = {}});
+    if (!action_.empty()) Send(fd, {.type = "action", .epoch = epoch_, .action = action_});
   }
   on_message_(message);
   return true;
 }
 
-bool RankSocket::Send(int fd, const AgentMessage& message) {
+void RankSocket::Send(int fd, const AgentMessage& message) {
   const std::string line = EncodeAgentMessage(message);
-  return send(fd, line.data(), line.size(), MSG_NOSIGNAL | MSG_DONTWAIT) ==
-         static_cast<ssize_t>(line.size());
+  const ssize_t sent = send(fd, line.data(), line.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (sent == static_cast<ssize_t>(line.size())) return;
+  Log(LogLevel::kWarning, "rank_not_reached", {{"type", message.type}, {"epoch", epoch_}});
 }
 
 void RankSocket::SendAction(const std::string& action) {
   action_ = action;
-  std::vector<int> deaf;
   for (const auto& [fd, peer] : peers_) {
     if (peer.rank < 0) continue;  // gets it after its welcome
-    if (!Send(fd, {.type = "action", .epoch = epoch_, .action = action})) deaf.push_back(fd);
+    Send(fd, {.type = "action", .epoch = epoch_, .action = action});
   }
-  for (int fd : deaf) Disconnect(fd);
 }
 
 void RankSocket::ReadRest() {

@@ -46,7 +46,7 @@ class RankSocket {
   // False: the peer is to go.
   bool TakeLines(int fd, Peer& peer);
   bool TakeMessage(int fd, Peer& peer, const RankMessage& message);
-  bool Send(int fd, const AgentMessage& message);
+  void Send(int fd, const AgentMessage& message);
   void Disconnect(int fd);
 
   EventLoop& loop_;

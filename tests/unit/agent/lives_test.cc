@@ -1,0 +1,135 @@
+// The agent's own lives: lost streams, kill -9, drains, hangs, and starts that must be refused.
+#include <signal.h>
+
+#include <algorithm>
+
+#include "base/files.h"
+#include "tests/unit/agent/world.h"
+
+namespace tandem::agent {
+namespace {
+
+TEST(Lives, ALostStreamIsOpenedAgainAndNothingIsForgotten) {
+  const std::string work = TemporaryFolder();
+  FakeCoordinator coordinator;
+  const WorkerProcess worker(work, coordinator.address());
+  const v1::Register first = coordinator.AwaitRegistration(1);
+  EXPECT_EQ(first.worker(), "w");
+  EXPECT_EQ(first.slots(), 4);
+  EXPECT_EQ(first.live_size(), 0);
+  coordinator.Launch("lives-on", 1, "train");
+  coordinator.AwaitTraining("lives-on", 1);
+  coordinator.DropStream();
+  const v1::Register second = coordinator.AwaitRegistration(2);
+  EXPECT_EQ(second.incarnation(), first.incarnation());
+  ASSERT_EQ(second.live_size(), 1);
+  EXPECT_EQ(second.live(0).job_uid(), "lives-on");
+  coordinator.Stop("lives-on", 1, v1::Stop::KIND_KILL);
+  EXPECT_EQ(coordinator.AwaitEnd("lives-on", 1).cause(), "STOPPED");
+}
+
+TEST(Lives, AfterKillMinusNineNothingIsLeftAndNoEndIsLost) {
+  const std::string work = TemporaryFolder();
+  FakeCoordinator coordinator;
+  coordinator.AcknowledgeEnds(false);
+  std::string incarnation;
+  {
+    WorkerProcess worker(work, coordinator.address());
+    incarnation = coordinator.AwaitRegistration(1).incarnation();
+    coordinator.Launch("finished", 1, "ok");
+    EXPECT_EQ(coordinator.AwaitEnd("finished", 1).cause(), "OK");
+    coordinator.Launch("cut", 1, "hang");
+    AwaitTrue("the rank lives", [&] { return CountMarked(work) >= 2; });
+    worker.Signal(SIGKILL);
+    EXPECT_EQ(worker.Wait(), 128 + SIGKILL);
+  }
+  const size_t said_before = coordinator.Said().size();
+  coordinator.AcknowledgeEnds(true);
+  const WorkerProcess worker(work, coordinator.address());
+  const v1::Register again = coordinator.AwaitRegistration(2);
+  EXPECT_EQ(CountMarked(work), 0u) << "a worker must kill what is left before it registers";
+  EXPECT_NE(again.incarnation(), incarnation);
+  EXPECT_EQ(again.live_size(), 0);
+  coordinator.Await("the unacknowledged end comes again", [&](const auto& said) {
+    return std::any_of(said.begin() + static_cast<long>(said_before), said.end(),
+                       [](const auto& message) {
+                         return message.attempt().attempt().job_uid() == "finished" &&
+                                message.attempt().cause() == "OK";
+                       });
+  });
+  AwaitTrue("the outbox is empty", [&] { return ListFolder(work + "/workers/w/outbox")->empty(); });
+}
+
+TEST(Lives, SigtermDrains) {
+  const std::string work = TemporaryFolder();
+  FakeCoordinator coordinator;
+  WorkerProcess worker(work, coordinator.address());
+  coordinator.AwaitRegistration(1);
+  coordinator.Launch("drained", 1, "train", 2);
+  coordinator.AwaitTraining("drained", 1);
+  worker.Signal(SIGTERM);
+  EXPECT_EQ(worker.Wait(), 0);
+  const v1::AttemptStatus end = coordinator.AwaitEnd("drained", 1);
+  EXPECT_EQ(end.cause(), "STOPPED");
+  EXPECT_TRUE(end.resumable());
+  coordinator.Await("the announcement", [](const auto& said) {
+    return std::any_of(said.begin(), said.end(),
+                       [](const auto& message) { return message.has_drain(); });
+  });
+  EXPECT_TRUE(ListFolder(work + "/workers/w/outbox")->empty());
+  EXPECT_EQ(CountMarked(work), 0u);
+}
+
+TEST(Lives, RanksWithoutProgressAreKilled) {
+  const std::string work = TemporaryFolder();
+  FakeCoordinator coordinator;
+  const WorkerProcess worker(work, coordinator.address(), {"--hang-seconds", "1"});
+  coordinator.AwaitRegistration(1);
+  coordinator.Launch("stuck", 1, "hang");
+  const v1::AttemptStatus end = coordinator.AwaitEnd("stuck", 1);
+  EXPECT_EQ(end.cause(), "HANG");
+  EXPECT_NE(end.detail().find("no progress for 1 s"), std::string::npos) << end.detail();
+  EXPECT_EQ(CountMarked(work), 0u);
+}
+
+TEST(Lives, ACheckpointThatTakesTooLongIsNotWaitedFor) {
+  const std::string work = TemporaryFolder();
+  FakeCoordinator coordinator;
+  WorkerProcess worker(work, coordinator.address(), {"--stop-seconds", "1"});
+  coordinator.AwaitRegistration(1);
+  coordinator.Launch("deaf", 1, "hang");
+  AwaitTrue("the rank lives", [&] { return CountMarked(work) >= 2; });
+  worker.Signal(SIGTERM);
+  EXPECT_EQ(worker.Wait(), 0);
+  const v1::AttemptStatus end = coordinator.AwaitEnd("deaf", 1);
+  EXPECT_EQ(end.cause(), "STOPPED");
+}
+
+TEST(Lives, WithoutACoordinatorItStillEndsWhenTold) {
+  const std::string work = TemporaryFolder();
+  WorkerProcess worker(work, "127.0.0.1:1");
+  AwaitTrue("it says what is missing",
+            [&] { return worker.Log().find("coordinator_unreachable") != std::string::npos; });
+  worker.Signal(SIGTERM);
+  EXPECT_EQ(worker.Wait(), 0);
+}
+
+TEST(Lives, ASecondAgentOfTheNameIsRefused) {
+  const std::string work = TemporaryFolder();
+  const WorkerProcess worker(work, "127.0.0.1:1");
+  AwaitTrue("it serves", [&] { return PathExists(work + "/workers/w/endpoints.json"); });
+  WorkerProcess second(work, "127.0.0.1:1");
+  EXPECT_EQ(second.Wait(), 1);
+  EXPECT_NE(second.Log().find("another tandem-worker runs in"), std::string::npos) << second.Log();
+}
+
+TEST(Lives, AnUnusablePythonIsSaidAtTheStart) {
+  const std::string work = TemporaryFolder();
+  WorkerProcess worker(work, "127.0.0.1:1", {"--python", "/bin/false"});
+  EXPECT_EQ(worker.Wait(), 2);
+  EXPECT_NE(worker.Log().find("Python /bin/false cannot prepare data"), std::string::npos)
+      << worker.Log();
+}
+
+}  // namespace
+}  // namespace tandem::agent

@@ -1,0 +1,182 @@
+// The agent's parts that need no process: flags, causes, the plan, the outbox, logs.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/files.h"
+#include "tests/unit/agent/world.h"
+#include "worker/agent/attempt_files.h"
+#include "worker/agent/exit_cause.h"
+#include "worker/agent/flags.h"
+#include "worker/agent/local_launcher.h"
+#include "worker/agent/log_reader.h"
+#include "worker/agent/outbox.h"
+#include "worker/agent/plan_builder.h"
+
+namespace tandem::agent {
+namespace {
+
+ParsedFlags Parsed(std::vector<const char*> argv) {
+  argv.insert(argv.begin(), "tandem-worker");
+  return ParseFlags(static_cast<int>(argv.size()), argv.data(), "/nowhere/bin");
+}
+
+TEST(Flags, AllThatIsWrongIsSaidAtOnce) {
+  const auto parsed = Parsed(
+      {"--slots", "0", "--metrics", "0.0.0.0:1", "--name", "a/b", "--coordinator", "here",
+       "--threads-per-slot", "many", "--python", "/nowhere/python", "--runtime",
+       "/tmp/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"});
+  std::string all;
+  for (const std::string& error : parsed.errors) all += error + "\n";
+  for (const char* wanted :
+       {"--slots is '0'; must be a whole number in [1, 4096]", "--threads-per-slot is 'many'",
+        "--coordinator is 'here'; must be HOST:PORT", "--work is missing", "--name is 'a/b'",
+        "--metrics is '0.0.0.0:1'; only loopback", "--runtime is", "no Python at /nowhere/python",
+        "no tandem-rank at /nowhere/bin/tandem-rank"}) {
+    EXPECT_NE(all.find(wanted), std::string::npos) << "missing: " << wanted << "\nin:\n" << all;
+  }
+  EXPECT_EQ(parsed.errors.size(), 9u) << all;
+  EXPECT_FALSE(Parsed({"--frobnicate"}).errors.empty());
+  EXPECT_FALSE(Parsed({"--help"}).help.empty());
+}
+
+TEST(ExitCause, APeersLossIsNotTheCauseWhenOneKnowsBetter) {
+  GangEnd end{.exit = {.code = 12},
+              .said_hello = true,
+              .fatal_kind = {},
+              .fatal_text = {},
+              .last_lines = "x"};
+  EXPECT_EQ(CauseOf(end).cause, "COLLECTIVE_ERROR");
+  end.fatal_kind = "OOM";
+  end.fatal_text = "rank 1: out of memory";
+  EXPECT_EQ(CauseOf(end).cause, "OOM");
+  EXPECT_NE(CauseOf(end).detail.find("rank 1: out of memory"), std::string::npos);
+  end.fatal_kind = "BUG";
+  EXPECT_EQ(CauseOf(end).cause, "RANK_EXIT");
+}
+
+TEST(PlanBuilder, SaysWhatTheSpecSaysAndFillsWhatOnlyTheWorkerKnows) {
+  v1::JobSpec spec = SmallSpec(2);
+  const PlanContext context = {.job_uid = "u",
+                               .job_name = "n",
+                               .epoch = 4,
+                               .job_folder = "/j",
+                               .attempt_folder = "/j/attempts/4",
+                               .socket = "/s",
+                               .tokens = "/t",
+                               .resume_from = "",
+                               .export_classes = "/c",
+                               .threads_per_slot = 3};
+  const auto plan = BuildPlan(spec, context);
+  ASSERT_TRUE(plan.ok()) << plan.status().ToString();
+  EXPECT_EQ(plan->attention.feature_dim, 64) << "the model's head_dim";
+  EXPECT_EQ(plan->threads_per_rank, 3);
+  EXPECT_EQ(plan->ranks, 2);
+  ASSERT_EQ(plan->stages.size(), 1u);
+  EXPECT_EQ(plan->stages[0].steps, 10);
+  EXPECT_EQ(plan->spec_sha256.size(), 64u);
+  spec.mutable_stages(0)->mutable_attention_transfer()->set_batch_size(3);
+  spec.mutable_export_()->set_dtype("int3");
+  const auto bad = BuildPlan(spec, context);
+  ASSERT_FALSE(bad.ok());
+  EXPECT_NE(bad.status().message().find("multiple of ranks"), std::string::npos);
+  EXPECT_NE(bad.status().message().find("export_dtype"), std::string::npos);
+}
+
+TEST(PlanBuilder, PrepareRequestHasAPasskeyOnlyWhenItIsAskedFor) {
+  v1::JobSpec spec = SmallSpec();
+  spec.mutable_evaluate()->mutable_passkey()->set_prompts(2);
+  spec.mutable_evaluate()->mutable_passkey()->set_length(0);
+  auto request = nlohmann::json::parse(PrepareRequest(spec, "/cache"));
+  EXPECT_EQ(request["passkey"]["length"], 128) << "0 means the sequence length";
+  EXPECT_EQ(request["train"].size(), 1u);
+  EXPECT_EQ(request["cache"], "/cache");
+  spec.mutable_evaluate()->mutable_passkey()->set_prompts(0);
+  EXPECT_FALSE(nlohmann::json::parse(PrepareRequest(spec, "/cache")).contains("passkey"));
+}
+
+TEST(Outbox, SurvivesUntilAcknowledged) {
+  const std::string folder = TemporaryFolder() + "/outbox";
+  v1::AttemptStatus ended;
+  ended.mutable_attempt()->set_job_uid("u");
+  ended.mutable_attempt()->set_epoch(3);
+  ended.set_cause("OK");
+  {
+    auto outbox = Outbox::Open(folder);
+    ASSERT_TRUE(outbox.ok());
+    ASSERT_TRUE(outbox->Put(ended).ok());
+  }
+  ASSERT_TRUE(WriteFileDurably(folder + "/torn-1.pb", "\xff\xff").ok());
+  auto outbox = Outbox::Open(folder);
+  ASSERT_TRUE(outbox.ok()) << outbox.status().ToString();
+  ASSERT_EQ(outbox->pending().size(), 1u);
+  EXPECT_EQ(outbox->pending().begin()->second.cause(), "OK");
+  EXPECT_TRUE(PathExists(folder + "/torn-1.pb.bad"));
+  outbox->Acknowledge("u", 3);
+  outbox->Acknowledge("u", 3);
+  EXPECT_TRUE(Outbox::Open(folder)->pending().empty());
+}
+
+TEST(LogReader, PagesTailsAndRefuses) {
+  const std::string jobs = TemporaryFolder();
+  for (const char* epoch : {"1", "2", "10"}) {
+    ASSERT_TRUE(MakeFolders(jobs + "/u/attempts/" + epoch).ok());
+  }
+  const std::string file = jobs + "/u/attempts/10/rank-0.out";
+  ASSERT_TRUE(WriteFileDurably(file, std::string(kMaxChunkBytes, 'a') + "end").ok());
+  ASSERT_TRUE(WriteFileDurably(jobs + "/u/attempts/10/plan.json", "{}").ok());
+  v1::ReadLogs request;
+  request.set_job_uid("u");
+  v1::LogChunk chunk = ReadChunk(jobs, request);
+  EXPECT_EQ(chunk.error(), "");
+  ASSERT_EQ(chunk.files_size(), 1) << "of the newest epoch, by number";
+  request.set_file("rank-0.out");
+  chunk = ReadChunk(jobs, request);
+  EXPECT_EQ(static_cast<int64_t>(chunk.data().size()), kMaxChunkBytes);
+  EXPECT_FALSE(chunk.end_of_file());
+  request.set_offset(chunk.next_offset());
+  chunk = ReadChunk(jobs, request);
+  EXPECT_EQ(chunk.data(), "end");
+  EXPECT_TRUE(chunk.end_of_file());
+  request.set_offset(0);
+  request.set_tail_bytes(2);
+  EXPECT_EQ(ReadChunk(jobs, request).data(), "nd");
+  for (const char* name : {"plan.json", "../10/rank-0.out", ".out", "none.out"}) {
+    request.set_file(name);
+    EXPECT_NE(ReadChunk(jobs, request).error(), "") << name;
+  }
+  for (const char* uid : {"", "..", "none", "a/b"}) {
+    request.set_job_uid(uid);
+    EXPECT_NE(ReadChunk(jobs, request).error(), "") << uid;
+  }
+}
+
+TEST(AttemptFiles, LinesOfPrepareAreReadWithoutTrust) {
+  EXPECT_EQ(ParsePrepareLine(R"({"event":"result","tokens":"/t"})").tokens_folder, "/t");
+  EXPECT_EQ(ParsePrepareLine(R"({"event":"progress","documents":5})").documents, 5);
+  EXPECT_EQ(ParsePrepareLine(R"({"event":"error","field":"f","message":"m"})").error, "f: m");
+  for (const char* line : {"", "x", "[]", "3", R"({"event":7,"documents":"many","tokens":[]})"}) {
+    const PrepareLine said = ParsePrepareLine(line);
+    EXPECT_TRUE(said.tokens_folder.empty() && said.error.empty() && said.documents == 0) << line;
+  }
+}
+
+TEST(LocalLauncher, PassesOnlyTheNamesItMeans) {
+  setenv("TANDEM_SECRET_OF_THE_SHELL", "x", 1);
+  const LaunchPlan plan = {.plan_path = "/p",
+                           .attempt_folder = "/a",
+                           .scratch_folder = "/s",
+                           .mark = "M=1",
+                           .ranks = 2,
+                           .threads_per_rank = 3};
+  std::string all;
+  for (const auto& entry : MpirunEnvironment(plan)) all += entry + "\n";
+  EXPECT_NE(all.find("OMP_NUM_THREADS=3\n"), std::string::npos);
+  EXPECT_NE(all.find("MKL_DYNAMIC=FALSE\n"), std::string::npos);
+  EXPECT_EQ(all.find("SECRET"), std::string::npos);
+  EXPECT_EQ(MpirunArguments(plan, "/r")[0], "mpirun")
+      << "by name: a path means a prefix to Open MPI";
+}
+
+}  // namespace
+}  // namespace tandem::agent
