@@ -41,12 +41,11 @@ def tick_text(value):
 class Axes:
     """Maps figures to the drawing."""
 
-    def __init__(self, series):
-        xs = [x for line in series for x, _ in line["points"]]
+    def __init__(self, series, last):
         ys = [y for line in series for _, y in line["points"]]
-        self.x_ticks = [t for t in nice_ticks(0, max(xs)) if t <= max(xs)]
+        self.x_ticks = [t for t in nice_ticks(0, last) if t <= last]
         self.y_ticks = nice_ticks(min(ys), max(ys))
-        self.x_range, self.y_range = (0, max(xs)), (self.y_ticks[0], self.y_ticks[-1])
+        self.x_range, self.y_range = (0, last), (self.y_ticks[0], self.y_ticks[-1])
 
     def x(self, value):
         low, high = self.x_range
@@ -63,8 +62,9 @@ def tick(x, y, anchor, text):
 
 def line_chart(series, label):
     """series: [{"points": [(x, y)], "class": css class}], drawn in order. x is the step."""
+    last = max(x for line in series for x, _ in line["points"])
     series = [{**line, "points": thin(line["points"])} for line in series]
-    axes, right = Axes(series), WIDTH - RIGHT
+    axes, right = Axes(series, last), WIDTH - RIGHT
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">']
     for value in axes.y_ticks:
         y = axes.y(value)

@@ -37,7 +37,7 @@ def provenance(inputs):
         ("Tokenizer SHA-256", inputs.tokens.get("tokenizer_sha256")),
         ("Tokens", tokens_words(inputs.tokens)),
         *sources(inputs.tokens),
-        *manifest_digests(inputs.manifest),
+        *digests(inputs.manifest),
     ]
     rows = "".join(
         f'<dt>{escape(str(name))}</dt><dd class="digest">{escape(str(value))}</dd>'
@@ -48,7 +48,8 @@ def provenance(inputs):
     if inputs.absent:
         words = escape("; ".join(inputs.absent))
         absent = f'<p class="note">Not found when this report was made: {words}.</p>'
-    return section("Where it comes from", f"<dl>{rows}</dl>{absent}")
+    files = file_digests(inputs.manifest)
+    return section("Where it comes from", f"<dl>{rows}</dl>{files}{absent}")
 
 
 def tokens_words(manifest):
@@ -66,13 +67,21 @@ def sources(manifest):
             yield f"Text ({split})", f"{words}, SHA-256 {source.get('sha256')}"
 
 
-def manifest_digests(manifest):
-    """The digests of the export's manifest, whatever its groups are called."""
-    for group, value in sorted(manifest.items()):
-        if isinstance(value, str) and group.endswith("sha256"):
-            yield group, value
-        elif isinstance(value, dict):
-            for name, entry in sorted(value.items()):
-                digest = entry.get("sha256") if isinstance(entry, dict) else entry
-                if isinstance(digest, str) and len(digest) == 64:
-                    yield f"{group}: {name}", digest
+def digests(manifest):
+    """Of the exported model's manifest: what went in, and each file of the directory."""
+    base, data = manifest.get("base") or {}, manifest.get("data") or {}
+    yield "Base model SHA-256", base.get("sha256")
+    yield "Token manifest SHA-256", data.get("manifest_sha256")
+
+
+def file_digests(manifest):
+    groups = {"base": (manifest.get("base") or {}).get("files"), "exported": manifest.get("files")}
+    rows = "".join(
+        f'<dt>{group}: {escape(name)}</dt><dd class="digest">{escape(str(digest))}</dd>'
+        for group, files in groups.items()
+        if isinstance(files, dict)
+        for name, digest in sorted(files.items())
+    )
+    if not rows:
+        return ""
+    return f"<details><summary>SHA-256 of every file</summary><dl>{rows}</dl></details>"

@@ -1,4 +1,4 @@
-"""A job folder as ranks and agent leave it, with figures like those measured on a small model."""
+"""A job folder as ranks and agent leave it, with figures like those of a small model."""
 
 import json
 import math
@@ -139,6 +139,8 @@ def finetune_line(step):
 def write_job(folder, evaluation=BALANCED, plan=PLAN):
     """attempts 1 (killed in the second stage, its last line cut) and 2 (resumed), artifacts."""
     first = [transfer_line(s) for s in range(1, 301)] + [finetune_line(s) for s in range(1, 121)]
+    for line in first[-20:]:
+        line["loss"] += 10.0  # lost with the attempt: the second one makes these steps again
     second = [finetune_line(s) for s in range(101, 401)]
     for epoch, lines, end in ((1, first, '{"stage": "finetune", "st'), (2, second, "")):
         attempt = folder / "attempts" / str(epoch)
@@ -152,12 +154,10 @@ def write_job(folder, evaluation=BALANCED, plan=PLAN):
     (folder / "artifacts" / "report.json").write_text(json.dumps(evaluation))
     manifest = {
         "version": 1,
-        "inputs": {
-            "model.safetensors": {"bytes": 7987456, "sha256": "a1" * 32},
-            "config.json": {"sha256": "b2" * 32},
-        },
-        "outputs": {"model-00001-of-00001.safetensors": {"bytes": 9, "sha256": "c3" * 32}},
         "spec_sha256": "5e" * 32,
+        "base": {"name": "base-4m", "sha256": "a1" * 32, "files": {"config.json": "b2" * 32}},
+        "data": {"manifest_sha256": "d4" * 32},
+        "files": {"model.safetensors": "c3" * 32},
     }
     (model / "manifest.json").write_text(json.dumps(manifest))
     return folder

@@ -56,7 +56,8 @@ def test_balanced_page_says_everything(tmp_path):
     assert_self_contained(page)
     for words in (
         "Balanced: both components pull", BALANCED["verdict_reason"], "Linear branch alone",
-        "3.863", "34.85", "−54\N{NO-BREAK SPACE}%", "beyond the windows", "in reach of stacked windows",
+        "3.863", "34.85", "−54\N{NO-BREAK SPACE}%", "beyond the windows",
+        "in reach of stacked windows",
         "inside the window", "1. Attention transfer", "2. Finetuning",
         "steps with the window dropped",
         "0.9 / 0.7 / 0.3", "1,474,560 tokens", "2 attempts", "AutoModelForCausalLM", "a1" * 32,
@@ -93,6 +94,7 @@ def test_resumed_steps_count_once_in_the_curves(tmp_path):
     inputs = report_inputs.read_inputs(str(write_job(tmp_path / "job")))
     assert sorted(inputs.steps[0]) == list(range(1, 301))
     assert sorted(inputs.steps[1]) == list(range(1, 401))
+    assert max(line["loss"] for line in inputs.steps[1].values()) < 10, "the newest attempt counts"
     assert inputs.measured_tokens == 720 * 2048  # 20 steps were made twice
 
 
