@@ -20,9 +20,9 @@ std::string Seconds(int64_t ms) {
 }
 
 void Retry(Turn& turn, Job& job, const Decision& decision, Cause cause, const std::string& text) {
-  job.backoff_until_ms = decision.wait_ms == 0 ? 0 : turn.now().monotonic_ms + decision.wait_ms;
   const std::string wait = decision.wait_ms == 0 ? "" : "; next in " + Seconds(decision.wait_ms);
   turn.Move(job, JobState::kPending, "attempt_ended", text + wait, Name(cause));
+  if (decision.wait_ms > 0) turn.BackOff(job, turn.now().monotonic_ms + decision.wait_ms);
 }
 
 void FreeSlots(Turn& turn, const Job& job, Death death) {

@@ -54,6 +54,25 @@ void CheckWorker(const State& state, const Worker& worker, Broken* broken) {
   }
 }
 
+void CheckWaiting(const State& state, Broken* broken) {
+  size_t waiting = 0;
+  size_t in_backoff = 0;
+  for (const auto& [reason, keys] : state.waiting) {
+    waiting += keys.size();
+    for (const QueueKey& key : keys) {
+      const auto job = state.jobs.find(key.uid);
+      if (job == state.jobs.end() || job->second.pending_reason != reason ||
+          job->second.state != JobState::kPending) {
+        broken->push_back("index: " + key.uid + " waits for another reason");
+      } else if (job->second.backoff_until_ms != 0) {
+        ++in_backoff;
+      }
+    }
+  }
+  if (waiting != state.queue.size()) broken->push_back("index: not every queued job waits");
+  if (in_backoff != state.backoffs.size()) broken->push_back("index: backoffs are not the jobs'");
+}
+
 void CheckIndexes(const State& state, Broken* broken) {
   std::set<QueueKey> queue;
   std::set<JobUid> cancelling;
@@ -69,6 +88,7 @@ void CheckIndexes(const State& state, Broken* broken) {
   if (!std::equal(queue.begin(), queue.end(), state.queue.begin(), state.queue.end(), same)) {
     broken->push_back("index: the queue is not the PENDING jobs");
   }
+  CheckWaiting(state, broken);
   if (cancelling != state.cancelling)
     broken->push_back("index: cancelling is not the CANCELLING jobs");
   if (state.job_by_name.size() != state.jobs.size())

@@ -81,11 +81,10 @@ void On(Turn& turn, const JobCreated& event) {
   }
   Job& job = state.jobs[event.uid] = NewJob(state, event, turn.now());
   state.job_by_name[{job.project, job.name}] = job.uid;
-  state.queue.insert(QueueKeyOf(job));
   turn.Record(job, "created", event.message);
+  turn.Enqueue(job);
   Remember(turn, event);
   turn.AnswerJob(event.token, job.uid);
-  turn.WantSchedule();
 }
 
 }  // namespace tandem::core

@@ -37,7 +37,7 @@ void AddJob(Turn& turn, Job job) {
   State& state = turn.state();
   ResetLive(job);
   state.job_by_name[{job.project, job.name}] = job.uid;
-  if (job.state == JobState::kPending) state.queue.insert(QueueKeyOf(job));
+  if (job.state == JobState::kPending) turn.Enqueue(job);
   if (job.state == JobState::kCancelling) {
     state.cancelling.insert(job.uid);
     job.cancel_deadline_ms = turn.now().monotonic_ms + turn.limits().cancel_deadline_ms;

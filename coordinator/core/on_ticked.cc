@@ -62,10 +62,10 @@ void CheckCancelDeadlines(Turn& turn) {
 }
 
 void CheckBackoffs(Turn& turn) {
-  for (const QueueKey& key : turn.state().queue) {
-    Job& job = turn.state().jobs.at(key.uid);
-    if (job.backoff_until_ms == 0 || job.backoff_until_ms > turn.now().monotonic_ms) continue;
-    job.backoff_until_ms = 0;
+  auto& backoffs = turn.state().backoffs;
+  while (!backoffs.empty() && std::get<0>(*backoffs.begin()) <= turn.now().monotonic_ms) {
+    turn.FindJob(std::get<1>(*backoffs.begin()))->backoff_until_ms = 0;
+    backoffs.erase(backoffs.begin());
     turn.WantSchedule();
   }
 }

@@ -1,8 +1,9 @@
 #include "coordinator/core/schedule.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
-#include <utility>
+#include <vector>
 
 #include "coordinator/core/attempts.h"
 
@@ -45,53 +46,74 @@ std::string Slots(int64_t slots) {
   return std::to_string(slots) + (slots == 1 ? " slot" : " slots");
 }
 
-void Explain(Turn& turn, Job& job, PendingReason reason, std::string detail) {
-  if (job.pending_reason == reason && job.pending_detail == detail) return;
-  job.pending_reason = reason;
-  job.pending_detail = std::move(detail);
-  turn.Touch(job);
+// Jobs that are not in line now, and hold nobody up.
+bool IsSetAside(Turn& turn, Job& job, const Fleet& fleet) {
+  if (job.backoff_until_ms > turn.now().monotonic_ms) {
+    turn.Explain(job, PendingReason::kBackoff, "waits before the next attempt");
+    return true;
+  }
+  if (fleet.largest == 0 || job.slots <= fleet.largest) return false;
+  turn.Explain(job, PendingReason::kTooLarge,
+               "needs " + Slots(job.slots) + " on one worker; the largest has " +
+                   std::to_string(fleet.largest));
+  return true;
 }
 
-bool InBackoff(const Job& job, const Now& now) {
-  return job.backoff_until_ms > now.monotonic_ms;
+void ExplainNoWorker(Turn& turn, Job& job) {
+  turn.Explain(job, PendingReason::kNoWorker,
+               "no worker takes jobs now; start one with tandem-worker, or undrain one");
 }
 
-void ExplainNoRoom(Turn& turn, Job& job, const Fleet& fleet) {
-  if (!fleet.any_takes_jobs) {
-    Explain(turn, job, PendingReason::kNoWorker,
-            "no worker takes jobs now; start one with tandem-worker, or undrain one");
-  } else {
-    Explain(turn, job, PendingReason::kNoCapacity,
-            "needs " + Slots(job.slots) + " on one worker; the most free is " +
-                std::to_string(fleet.most_free));
+// Admits from the head of the queue on; the first job that must wait is told why, and returned.
+std::optional<QueueKey> AdmitInOrder(Turn& turn, Fleet& fleet) {
+  State& state = turn.state();
+  for (auto next = state.queue.begin(); next != state.queue.end();) {
+    const QueueKey key = *next++;  // admission takes the job out of the queue
+    Job& job = state.jobs.at(key.uid);
+    if (IsSetAside(turn, job, fleet)) continue;
+    if (job.slots <= fleet.most_free) {
+      BeginAttempt(turn, job, *BestFit(state, job.slots));
+      fleet = Survey(state);
+      continue;
+    }
+    if (fleet.any_takes_jobs) {
+      turn.Explain(job, PendingReason::kNoCapacity,
+                   "needs " + Slots(job.slots) + " on one worker; the most free is " +
+                       std::to_string(fleet.most_free));
+    } else {
+      ExplainNoWorker(turn, job);
+    }
+    return key;
+  }
+  return std::nullopt;
+}
+
+// Those behind `head`: nothing of theirs changes while it waits, so only those are visited that do
+// not say so yet.
+void ExplainRest(Turn& turn, const QueueKey& head, const Fleet& fleet) {
+  const PendingReason rest =
+      fleet.any_takes_jobs ? PendingReason::kHigherPriorityFirst : PendingReason::kNoWorker;
+  std::vector<QueueKey> visited;
+  for (const auto& [reason, keys] : turn.state().waiting) {
+    if (reason != rest) visited.insert(visited.end(), keys.upper_bound(head), keys.end());
+  }
+  for (const QueueKey& key : visited) {
+    Job& job = turn.state().jobs.at(key.uid);
+    if (IsSetAside(turn, job, fleet)) continue;
+    if (fleet.any_takes_jobs) {
+      turn.Explain(job, rest, "waits behind jobs of higher priority, or as high and older");
+    } else {
+      ExplainNoWorker(turn, job);
+    }
   }
 }
 
 }  // namespace
 
 void Schedule(Turn& turn) {
-  State& state = turn.state();
-  Fleet fleet = Survey(state);
-  std::string blocker;
-  for (auto next = state.queue.begin(); next != state.queue.end();) {
-    Job& job = state.jobs.at(next->uid);
-    ++next;  // admission takes the job out of the queue
-    if (InBackoff(job, turn.now())) {
-      Explain(turn, job, PendingReason::kBackoff, "waits before the next attempt");
-    } else if (fleet.largest > 0 && job.slots > fleet.largest) {
-      Explain(turn, job, PendingReason::kTooLarge,
-              "needs " + Slots(job.slots) + " on one worker; the largest has " +
-                  std::to_string(fleet.largest));
-    } else if (!blocker.empty()) {
-      Explain(turn, job, PendingReason::kHigherPriorityFirst, "waits behind job " + blocker);
-    } else if (job.slots <= fleet.most_free) {
-      BeginAttempt(turn, job, *BestFit(state, job.slots));
-      fleet = Survey(state);
-    } else {
-      ExplainNoRoom(turn, job, fleet);
-      if (fleet.any_takes_jobs) blocker = job.name;
-    }
-  }
+  Fleet fleet = Survey(turn.state());
+  const std::optional<QueueKey> head = AdmitInOrder(turn, fleet);
+  if (head) ExplainRest(turn, *head, fleet);
 }
 
 }  // namespace tandem::core

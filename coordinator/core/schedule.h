@@ -11,8 +11,9 @@
 
 namespace tandem::core {
 
-// One pass over the queue: admits what fits, and tells every job that waits why. O(pending +
-// admitted · workers).
+// One pass: admits what fits, and tells every job that waits why. Visits the jobs up to the first
+// that blocks, and those behind it whose reason changes: O(set aside + admitted · workers +
+// changed).
 void Schedule(Turn& turn);
 
 }  // namespace tandem::core

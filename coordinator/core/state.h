@@ -151,9 +151,12 @@ struct State {
   // Derived from the above.
   std::map<std::tuple<std::string, std::string>, JobUid> job_by_name;  // (project, name)
   std::map<std::tuple<std::string, std::string>, int64_t>
-      name_suffix;              // all smaller ones are taken
-  std::set<QueueKey> queue;     // PENDING jobs, in the order in which they are tried
-  std::set<JobUid> cancelling;  // CANCELLING jobs
+      name_suffix;           // all smaller ones are taken
+  std::set<QueueKey> queue;  // PENDING jobs, in the order in which they are tried
+  // The same by why they wait, so that a pass visits only those whose reason may change.
+  std::map<PendingReason, std::set<QueueKey>> waiting;
+  std::set<std::tuple<int64_t, JobUid>> backoffs;              // (backoff_until_ms, uid)
+  std::set<JobUid> cancelling;                                 // CANCELLING jobs
   std::set<std::tuple<int64_t, std::string>> requests_by_age;  // (wall_ms, id)
 };
 

@@ -71,21 +71,46 @@ void Turn::Move(Job& job, JobState to, const char* kind, std::string message, st
   const JobState before = job.state;
   TANDEM_CHECK_MSG(MayMove(before, to),
                    job.uid + " may not go from " + Name(before) + " to " + Name(to));
-  if (before == JobState::kPending) state_.queue.erase(QueueKeyOf(job));
+  if (before == JobState::kPending) Dequeue(job);
   if (before == JobState::kCancelling) state_.cancelling.erase(job.uid);
   job.state = to;
-  if (to == JobState::kPending) state_.queue.insert(QueueKeyOf(job));
+  if (to == JobState::kPending) Enqueue(job);
   if (to == JobState::kCancelling) state_.cancelling.insert(job.uid);
-  if (to == JobState::kPending || before == JobState::kPending) WantSchedule();
-  if (to != JobState::kPending) {
-    job.pending_reason = PendingReason::kNone;
-    job.pending_detail.clear();
-    job.backoff_until_ms = 0;
-  }
+  if (before == JobState::kPending) WantSchedule();
   if (to != JobState::kCancelling) job.cancel_deadline_ms = 0;
   if (IsTerminal(to)) job.end_wall_ms = now_.wall_ms;
   job.reason = to == JobState::kFailed || to == JobState::kPending ? reason : "";
   AddEvent(job, before, kind, std::move(message), std::move(reason));
+}
+
+void Turn::Enqueue(Job& job) {
+  state_.queue.insert(QueueKeyOf(job));
+  state_.waiting[job.pending_reason].insert(QueueKeyOf(job));
+  WantSchedule();
+}
+
+void Turn::Dequeue(Job& job) {
+  state_.queue.erase(QueueKeyOf(job));
+  state_.waiting[job.pending_reason].erase(QueueKeyOf(job));
+  state_.backoffs.erase({job.backoff_until_ms, job.uid});
+  job.pending_reason = PendingReason::kNone;
+  job.pending_detail.clear();
+  job.backoff_until_ms = 0;
+}
+
+void Turn::Explain(Job& job, PendingReason reason, std::string detail) {
+  if (job.pending_reason == reason && job.pending_detail == detail) return;
+  state_.waiting[job.pending_reason].erase(QueueKeyOf(job));
+  job.pending_reason = reason;
+  job.pending_detail = std::move(detail);
+  state_.waiting[reason].insert(QueueKeyOf(job));
+  Touch(job);
+}
+
+void Turn::BackOff(Job& job, int64_t until_ms) {
+  state_.backoffs.erase({job.backoff_until_ms, job.uid});
+  job.backoff_until_ms = until_ms;
+  state_.backoffs.insert({until_ms, job.uid});
 }
 
 void Turn::Save(const Worker& worker) {

@@ -37,6 +37,12 @@ class Turn {
   void Record(Job& job, const char* kind, std::string message, std::string reason = "");
   // The same with a change of state.
   void Move(Job& job, JobState to, const char* kind, std::string message, std::string reason = "");
+  // A new job is in line.
+  void Enqueue(Job& job);
+  // PENDING only: why it waits.
+  void Explain(Job& job, PendingReason reason, std::string detail);
+  // PENDING only: not before `until_ms`.
+  void BackOff(Job& job, int64_t until_ms);
   // Live state looks different.
   void Touch(const Job& job) { effects_.touched_jobs.insert(job.uid); }
   void Touch(const Worker& worker) { effects_.touched_workers.insert(worker.name); }
@@ -62,6 +68,7 @@ class Turn {
   Effects Finish();
 
  private:
+  void Dequeue(Job& job);
   void AddEvent(Job& job, JobState before, const char* kind, std::string message,
                 std::string reason);
 
