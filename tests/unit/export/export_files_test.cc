@@ -1,0 +1,136 @@
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/digest.h"
+#include "tests/unit/export/tiny_export.h"
+#include "worker/export/directory_files.h"
+
+namespace tandem {
+namespace {
+
+using nlohmann::json;
+
+TEST(ExportFiles, ConfigFollowsTheRulesOfTheClasses) {
+  Plan plan;
+  plan.export_dtype = "bfloat16";
+  plan.attention.window_sinks = 2;
+  const std::string base = TinyConfigJson(true);
+  const ModelConfig config = ParseModelConfig(base, "c").value();
+  const json root = json::parse(ExportConfigJson(base, config, plan).value());
+  EXPECT_EQ(root["architectures"], json::array({"HybridLinearForCausalLM"}));
+  EXPECT_EQ(root["model_type"], "hybrid_linear");
+  EXPECT_EQ(root["base_model_type"], "llama");
+  EXPECT_EQ(root["auto_map"].size(), 3u);
+  EXPECT_EQ(root["rope_theta"], 10000.0);
+  EXPECT_EQ(root["rope_parameters"], (json{{"rope_type", "default"}, {"rope_theta", 10000.0}}));
+  EXPECT_TRUE(root["rope_scaling"].is_null());
+  EXPECT_EQ(root["dtype"], "bfloat16");
+  EXPECT_EQ(root["torch_dtype"], "bfloat16");
+  EXPECT_FALSE(root.contains("layer_types"));
+  EXPECT_EQ(root["vocab_size"], kTinyVocab);  // the base's keys stay
+  EXPECT_EQ(root["hybrid"], (json{{"version", 1},
+                                  {"mode", "hybrid"},
+                                  {"window", {{"kind", "sliding"}, {"size", 64}, {"sinks", 2}}},
+                                  {"linear", {{"span", "outside"}}},
+                                  {"feature_map", {{"kind", "hedgehog"}, {"dim", 64}}},
+                                  {"mixing", {{"factor", "sigmoid"}}}}));
+}
+
+TEST(ExportFiles, ScaledRopeStandsInBothSpellings) {
+  json base = json::parse(TinyConfigJson(true));
+  base["rope_scaling"] = {{"type", "llama3"},
+                          {"factor", 8.0},
+                          {"low_freq_factor", 1.0},
+                          {"high_freq_factor", 4.0},
+                          {"original_max_position_embeddings", 256}};
+  const ModelConfig config = ParseModelConfig(base.dump(), "c").value();
+  const json root = json::parse(ExportConfigJson(base.dump(), config, Plan()).value());
+  EXPECT_EQ(root["rope_parameters"]["rope_theta"], 10000.0);
+  json scaling = root["rope_parameters"];
+  scaling.erase("rope_theta");
+  EXPECT_EQ(root["rope_scaling"], scaling);
+  // What was written means the same when it is read.
+  json again = root;
+  again["model_type"] = "llama";
+  const ModelConfig reread = ParseModelConfig(again.dump(), "c").value();
+  EXPECT_EQ(RopeInverseFrequencies(reread.rope, 16), RopeInverseFrequencies(config.rope, 16));
+}
+
+TEST(ExportFiles, ServedModeIsTheLastFinetunes) {
+  Plan plan;
+  EXPECT_EQ(ServedMode(plan), "hybrid");
+  plan.stages.resize(2);
+  plan.stages[0].kind = "attention_transfer";
+  plan.stages[1].kind = "finetune";
+  plan.stages[1].mode = "linear_only";
+  EXPECT_EQ(ServedMode(plan), "linear_only");
+}
+
+TEST(ExportFiles, TokenizerFilesAreCopiedAndTheClassMended) {
+  for (const auto& [written, expected] :
+       {std::pair<std::string, std::string>{"", "PreTrainedTokenizerFast"},
+        {R"({"tokenizer_class": "TokenizersBackend", "bos_token": "<s>"})",
+         "PreTrainedTokenizerFast"},
+        {R"({"bos_token":"<s>"})", "PreTrainedTokenizerFast"},
+        {R"({ "tokenizer_class":"LlamaTokenizer" })", "LlamaTokenizer"}}) {
+    TinyExport job(true);
+    if (!written.empty()) {
+      ASSERT_TRUE(WriteFileDurably(job.Base("tokenizer_config.json"), written).ok());
+    }
+    ASSERT_TRUE(WriteFileDurably(job.Base("LICENSE.txt"), "free").ok());
+    const auto exported = job.Run();
+    ASSERT_TRUE(exported.ok()) << exported.status().ToString();
+    const auto read = [&](const std::string& name) {
+      return ReadFile(JoinPath(exported->directory, name)).value();
+    };
+    EXPECT_EQ(json::parse(read("tokenizer_config.json"))["tokenizer_class"], expected);
+    if (expected == "LlamaTokenizer") {
+      EXPECT_EQ(read("tokenizer_config.json"), written);  // byte for byte
+    }
+    for (const char* name : {"tokenizer.json", "generation_config.json", "LICENSE.txt"}) {
+      EXPECT_EQ(read(name), ReadFile(job.Base(name)).value()) << name;
+    }
+  }
+}
+
+TEST(ExportFiles, ManifestNamesEveryFileAndInput) {
+  TinyExport job(true);
+  const auto exported = job.Run();
+  ASSERT_TRUE(exported.ok());
+  const std::string text = ReadFile(JoinPath(exported->directory, "manifest.json")).value();
+  EXPECT_EQ(Sha256Hex(text), exported->manifest_sha256);
+  const json manifest = json::parse(text);
+  const auto names = ListFolder(exported->directory).value();
+  for (const std::string& name : names) {
+    if (name == "manifest.json") continue;
+    EXPECT_EQ(manifest["files"][name], Sha256OfFile(JoinPath(exported->directory, name)).value())
+        << name;
+  }
+  EXPECT_EQ(manifest["base"]["files"]["model.safetensors"],
+            Sha256OfFile(job.Base("model.safetensors")).value());
+  EXPECT_EQ(manifest["seed"], 7);
+  EXPECT_EQ(manifest["spec"]["name"], "tiny");
+  EXPECT_EQ(manifest["results"]["verdict"], "balanced");
+  EXPECT_FALSE(manifest["results"].contains("seconds"));
+}
+
+TEST(ExportFiles, ModelCardTellsTheVerdict) {
+  Plan plan;
+  plan.job_name = "tiny";
+  plan.model = "/models/base-4m";
+  const std::string card = ModelCard(plan, kTinyReport).value();
+  EXPECT_NE(card.find("Verdict: **balanced**. all is well."), std::string::npos) << card;
+  EXPECT_NE(card.find("| `softmax` | the base, full softmax attention | 1.0000 | 2.72 | 100 % |"),
+            std::string::npos)
+      << card;
+  EXPECT_NE(
+      card.find(
+          "| `hybrid` | this model: linear attention and window together | 1.5000 | 4.48 | – |"),
+      std::string::npos)
+      << card;
+  EXPECT_NE(ModelCard(plan, "").value().find("without an evaluation"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tandem
