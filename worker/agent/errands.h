@@ -33,7 +33,7 @@ class Errands {
       std::function<void()> errand;
       {
         MutexLock lock(mu_);
-        changed_.wait(mu_, stop, [this] { return !waiting_.empty(); });
+        changed_.wait(mu_, stop, [this]() TANDEM_REQUIRES(mu_) { return !waiting_.empty(); });
         if (stop.stop_requested()) return;
         errand = std::move(waiting_.front());
         waiting_.pop_front();

@@ -45,7 +45,9 @@ std::string PythonFault(const std::string& python, const std::string& python_pat
   std::optional<ChildExit> end;
   const auto started = children.Start(command, [&end](ChildExit exit) { end = exit; });
   const std::string advice =
-      "; pass --python or set TANDEM_PYTHON to an interpreter with tokenizers";
+      "; pass --python or set TANDEM_PYTHON to an interpreter with tokenizers; the package tandem "
+      "is looked for in " +
+      python_path + ", or in TANDEM_PYTHONPATH";
   if (!started.ok()) return "Python " + python + ": " + started.status().message() + advice;
   const Clock& clock = Clock::System();
   const int64_t deadline = clock.MonotonicMs() + kDeadlineMs;
