@@ -39,6 +39,7 @@ Agent::~Agent() = default;
 void Agent::OnOpened(int64_t stream) {
   stream_ = stream;
   registered_ = false;
+  opened_ms_ = tools_.clock.MonotonicMs();
   v1::ChannelRequest request;
   *request.mutable_register_() = config_.registration;
   for (const auto& [key, attempt] : attempts_) {
@@ -275,9 +276,10 @@ void Agent::Tick() {
   }
   BeginWaiting();
   if (registered_ && now >= next_heartbeat_ms_) SendHeartbeat(now);
-  if (registered_ && now - heard_ms_ > lease_ms_) {
-    Log(LogLevel::kWarning, "coordinator_silent", {{"ms", now - heard_ms_}});
-    heard_ms_ = now;
+  const int64_t silent_ms = now - std::max(heard_ms_, opened_ms_);
+  if (stream_ != 0 && silent_ms > lease_ms_) {
+    Log(LogLevel::kWarning, "coordinator_silent", {{"ms", silent_ms}});
+    opened_ms_ = now;  // once per lease
     channel_->Reset(stream_);
   }
   StopOrphans(now);

@@ -78,6 +78,7 @@ class Agent {
 
   int64_t stream_ = 0;  // 0: not connected
   bool registered_ = false;
+  int64_t opened_ms_ = 0;  // when the stream was opened
   std::string last_refusal_;
   int64_t lease_ms_ = 10'000;
   int64_t heartbeat_ms_ = 2'000;

@@ -28,6 +28,15 @@ TEST(Lives, ALostStreamIsOpenedAgainAndNothingIsForgotten) {
   EXPECT_EQ(coordinator.AwaitEnd("lives-on", 1).cause(), "STOPPED");
 }
 
+TEST(Lives, ASilentCoordinatorIsAskedAgainOnANewStream) {
+  const std::string work = TemporaryFolder();
+  FakeCoordinator coordinator(/*lease_ms=*/400);
+  const WorkerProcess worker(work, coordinator.address());
+  coordinator.AwaitRegistration(1);
+  coordinator.GoSilent();
+  coordinator.AwaitRegistration(2);
+}
+
 TEST(Lives, AfterKillMinusNineNothingIsLeftAndNoEndIsLost) {
   const std::string work = TemporaryFolder();
   FakeCoordinator coordinator;

@@ -29,7 +29,7 @@ std::chrono::steady_clock::time_point Deadline() {
 
 }  // namespace
 
-FakeCoordinator::FakeCoordinator() {
+FakeCoordinator::FakeCoordinator(int64_t lease_ms) : lease_ms_(lease_ms) {
   int port = 0;
   grpc::ServerBuilder builder;
   builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
@@ -67,8 +67,11 @@ grpc::Status FakeCoordinator::Channel(grpc::ServerContext* context, Stream* stre
 void FakeCoordinator::Answer(const v1::ChannelRequest& message, Stream* stream) {
   v1::ChannelResponse response;
   if (message.has_register_()) {
-    response.mutable_registered()->set_lease_ms(20'000);
+    silent_ = false;
+    response.mutable_registered()->set_lease_ms(lease_ms_);
     response.mutable_registered()->set_heartbeat_ms(100);
+  } else if (silent_) {
+    return;
   } else if (message.has_heartbeat()) {
     response.mutable_heartbeat_ack()->set_sequence(message.heartbeat().sequence());
   } else if (acknowledge_ && message.attempt().phase() == v1::ATTEMPT_PHASE_ENDED) {
@@ -114,6 +117,11 @@ void FakeCoordinator::Stop(const std::string& uid, int64_t epoch, v1::Stop::Kind
 void FakeCoordinator::DropStream() {
   const std::lock_guard lock(mu_);
   if (context_ != nullptr) context_->TryCancel();
+}
+
+void FakeCoordinator::GoSilent() {
+  const std::lock_guard lock(mu_);
+  silent_ = true;
 }
 
 void FakeCoordinator::AcknowledgeEnds(bool yes) {

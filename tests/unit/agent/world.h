@@ -22,7 +22,7 @@ inline constexpr int kDeadlineSeconds =
 // Remembers all that the agent says and answers as the real one would: registers, acknowledges.
 class FakeCoordinator : public v1::WorkerControl::Service {
  public:
-  FakeCoordinator();
+  explicit FakeCoordinator(int64_t lease_ms = 20'000);
   ~FakeCoordinator() override;
   const std::string& address() const { return address_; }
 
@@ -34,6 +34,8 @@ class FakeCoordinator : public v1::WorkerControl::Service {
   // Ends the stream under way.
   void DropStream();
   void AcknowledgeEnds(bool yes);
+  // Answers nothing more on the stream under way, but keeps it open.
+  void GoSilent();
 
   using Messages = std::vector<v1::ChannelRequest>;
   // Until the predicate holds for all that was said so far; fails the test after the deadline.
@@ -55,7 +57,9 @@ class FakeCoordinator : public v1::WorkerControl::Service {
   Messages said_;
   Stream* stream_ = nullptr;
   grpc::ServerContext* context_ = nullptr;
+  const int64_t lease_ms_;
   bool acknowledge_ = true;
+  bool silent_ = false;
   std::string address_;
   std::unique_ptr<grpc::Server> server_;
 };
