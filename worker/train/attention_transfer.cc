@@ -97,7 +97,7 @@ StepReport AttentionTransfer::Step(int64_t step, const StepBatch& batch) {
                           std::to_string(i) + ": loss or gradient is not finite (loss " +
                           std::to_string(loss) + "); lower attention_transfer.learning_rate");
     }
-    optimisers_[static_cast<size_t>(i)].Step(gradients, step, report.learning_rate);
+    optimisers_[static_cast<size_t>(i)].Step(gradients, report.learning_rate);
     report.layer_losses.push_back(loss);
     report.loss += loss / static_cast<double>(M);
     if (i + 1 < M) x = model_.FinishLayer(x, y, i, nullptr);

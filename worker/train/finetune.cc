@@ -147,7 +147,7 @@ StepReport Finetune::Step(int64_t step, const StepBatch& batch) {
     const double factor = options_.clip_norm / (report.grad_norm + 1e-6);
     for (auto& [name, gradient] : gradients) gradient = gradient.mul(factor);
   }
-  optimiser_.Step(gradients, step, report.learning_rate);
+  optimiser_.Step(gradients, report.learning_rate);
 
   const int64_t M = parameters_.num_layers(), B = batch.ids_BT.size(0) * collective_.size();
   int64_t dropped = 0;
