@@ -94,7 +94,7 @@ ParsedFlags ParseFlags(int argc, const char* const* argv) {
   } catch (const CLI::ParseError& error) {
     parsed.errors.push_back(error.what());
   }
-  ReadNumber(lease, "--lease-ms", 100, 3'600'000, &flags.lease_ms, &parsed.errors);
+  ReadNumber(lease, "--lease-ms", 1000, 3'600'000, &flags.lease_ms, &parsed.errors);
   ReadNumber(heartbeat, "--heartbeat-ms", 10, 600'000, &flags.heartbeat_ms, &parsed.errors);
   ReadNumber(backoff, "--retry-backoff-ms", 1, 600'000, &flags.retry_backoff_ms, &parsed.errors);
   Check(&flags, &parsed.errors);

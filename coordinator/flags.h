@@ -12,7 +12,7 @@ struct CoordinatorFlags {
   std::string listen = "127.0.0.1:7600";   // gRPC; port 0 = choose
   std::string metrics = "127.0.0.1:7601";  // Prometheus; port 0 = choose
   bool die_with_parent = false;
-  int64_t lease_ms = 10'000;     // a worker without a heartbeat for this long is lost
+  int64_t lease_ms = 10'000;     // a worker silent for this long is lost; several ticks long
   int64_t heartbeat_ms = 2'000;  // how often agents beat
   int64_t retry_backoff_ms = 0;  // first wait after a failed attempt; 0: the core's default
 };

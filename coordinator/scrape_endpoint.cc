@@ -1,9 +1,17 @@
 #include "coordinator/scrape_endpoint.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <prometheus/exposer.h>
 #include <prometheus/registry.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <chrono>
+#include <condition_variable>
 #include <exception>
+#include <mutex>
+#include <thread>
 #include <utility>
 
 namespace tandem {
@@ -23,16 +31,45 @@ class Refreshing : public prometheus::Collectable {
   std::function<void()> refresh_;
 };
 
+void ConnectOnce(uint16_t port) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return;
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(port);
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const int connected = connect(fd, reinterpret_cast<const sockaddr*>(&to), sizeof to);
+  static_cast<void>(connected);  // any attempt wakes the listener
+  close(fd);
+}
+
+// The HTTP server looks at its stop flag only between polls of 2 s; connections wake it at once.
+std::jthread KeepWaking(uint16_t port) {
+  return std::jthread([port](const std::stop_token& stop) {
+    std::mutex mu;
+    std::condition_variable_any never;
+    std::unique_lock lock(mu);
+    while (!stop.stop_requested()) {
+      ConnectOnce(port);
+      never.wait_for(lock, stop, std::chrono::milliseconds(20), [] { return false; });
+    }
+  });
+}
+
 }  // namespace
 
 struct ScrapeEndpoint::Server {
   std::shared_ptr<Refreshing> source;
   std::unique_ptr<prometheus::Exposer> exposer;
+  uint16_t port = 0;
 };
 
 ScrapeEndpoint::ScrapeEndpoint(std::unique_ptr<Server> server, std::string address)
     : server_(std::move(server)), address_(std::move(address)) {}
-ScrapeEndpoint::~ScrapeEndpoint() = default;
+ScrapeEndpoint::~ScrapeEndpoint() {
+  const std::jthread waking = KeepWaking(server_->port);
+  server_->exposer.reset();
+}
 
 Result<std::unique_ptr<ScrapeEndpoint>> ScrapeEndpoint::Listen(const std::string& address,
                                                                const Metrics& metrics,
@@ -48,8 +85,9 @@ Result<std::unique_ptr<ScrapeEndpoint>> ScrapeEndpoint::Listen(const std::string
   }
   server->exposer->RegisterCollectable(server->source);
   const std::vector<int> ports = server->exposer->GetListeningPorts();
-  std::string real = address;
-  if (!ports.empty()) real = address.substr(0, address.rfind(':')) + ":" + std::to_string(ports[0]);
+  TANDEM_CHECK(!ports.empty());
+  server->port = static_cast<uint16_t>(ports[0]);
+  const std::string real = address.substr(0, address.rfind(':')) + ":" + std::to_string(ports[0]);
   return std::unique_ptr<ScrapeEndpoint>(new ScrapeEndpoint(std::move(server), real));
 }
 

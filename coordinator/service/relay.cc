@@ -74,19 +74,27 @@ void Relay::OnLogChunk(v1::LogChunk answer) {
   if (Take(answer.request_id(), &open) && open.logs) open.logs(std::move(answer));
 }
 
-void Relay::Expire(int64_t now_ms) {
-  std::vector<Open> late;
-  {
-    MutexLock lock(mu_);
-    for (auto it = open_.begin(); it != open_.end();) {
-      if (it->second.deadline_ms > now_ms) {
-        ++it;
-        continue;
-      }
-      late.push_back(std::move(it->second));
-      it = open_.erase(it);
+std::vector<Relay::Open> Relay::TakeIf(const std::function<bool(const Open&)>& wanted) {
+  std::vector<Open> taken;
+  MutexLock lock(mu_);
+  for (auto it = open_.begin(); it != open_.end();) {
+    if (!wanted(it->second)) {
+      ++it;
+      continue;
     }
+    taken.push_back(std::move(it->second));
+    it = open_.erase(it);
   }
+  return taken;
+}
+
+void Relay::OnDisconnected(const std::string& worker) {
+  const auto asked = TakeIf([&worker](const Open& open) { return open.worker == worker; });
+  for (const Open& open : asked) Fail(open, NotConnected(worker));
+}
+
+void Relay::Expire(int64_t now_ms) {
+  const auto late = TakeIf([now_ms](const Open& open) { return open.deadline_ms <= now_ms; });
   for (const Open& open : late) {
     Fail(open, Unavailable("worker '" + open.worker + "' did not answer in time; try again"));
   }

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "base/mutex.h"
 #include "base/status.h"
@@ -37,6 +38,8 @@ class Relay {
   void OnInspectResult(v1::InspectResult answer);
   void OnLogChunk(v1::LogChunk answer);
 
+  // Fails what the worker was asked: its stream has ended, and the answers with it.
+  void OnDisconnected(const std::string& worker);
   // Fails what is past its deadline (monotonic milliseconds).
   void Expire(int64_t now_ms);
   // Fails everything; later questions fail at once.
@@ -53,6 +56,7 @@ class Relay {
   // The new question's id, or "" when no more may be open.
   std::string Register(Open open);
   bool Take(const std::string& id, Open* open);
+  std::vector<Open> TakeIf(const std::function<bool(const Open&)>& wanted);
 
   WorkerHub& hub_;
   Mutex mu_;

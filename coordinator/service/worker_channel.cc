@@ -52,6 +52,7 @@ void WorkerChannel::OnReadDone(bool ok) {
 void WorkerChannel::OnEnded() {
   hub_.Detach(sender_.connection);
   if (sender_.worker.empty()) return;
+  relay_.OnDisconnected(sender_.worker);
   Log(LogLevel::kInfo, "worker_disconnected", {{"worker", sender_.worker}});
   // If it cannot be posted, the lease says the same a little later.
   const Status posted = loop_.Post(core::WorkerDisconnected{sender_.worker, sender_.connection});

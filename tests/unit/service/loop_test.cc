@@ -1,0 +1,143 @@
+// The state thread by itself: batches, a full queue, a store that fails.
+#include "coordinator/loop.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+
+#include "coordinator/store/memory_store.h"
+#include "tests/unit/service/served_coordinator.h"
+
+namespace tandem {
+namespace {
+
+class NullSink : public EffectSink {
+ public:
+  void Load(const core::State&, const std::vector<core::JobEvent>&) override {}
+  void Publish(const core::State&, const core::Effects& effects) override {
+    published += static_cast<int>(effects.persist.events.size());
+  }
+  void Command(const core::Command&) override {}
+  std::atomic<int> published{0};
+};
+
+// Commits wait until the gate opens, and are counted.
+class GatedStore : public store::Store {
+ public:
+  Result<store::Contents> Load(int64_t max_events) override { return memory_.Load(max_events); }
+  Status Commit(const std::vector<const core::Persist*>& batch) override {
+    entered.set_value();
+    gate.wait();
+    ++commits;
+    return memory_.Commit(batch);
+  }
+  Status health() const override { return memory_.health(); }
+
+  std::promise<void>
+      entered;  // the first commit has begun; there is no second before the gate opens
+  std::promise<void> open;
+  std::shared_future<void> gate{open.get_future()};
+  std::atomic<int> commits{0};
+
+ private:
+  store::MemoryStore memory_{std::make_shared<store::Rows>()};
+};
+
+core::Event Created(core::RequestToken token, int number) {
+  core::JobCreated event;
+  event.token = token;
+  event.uid = "uid-" + std::to_string(number);
+  event.project = "default";
+  event.name = "job";
+  event.spec = core::MakeBlob("");
+  return event;
+}
+
+// The reply's status, once it comes.
+std::future<Status> AskToCreate(Loop& loop, int number) {
+  auto done = std::make_shared<std::promise<Status>>();
+  std::future<Status> status = done->get_future();
+  const Status asked =
+      loop.Ask([&](core::RequestToken token) { return Created(token, number); },
+               [done](const core::Reply& reply) { done->set_value(reply.status); });
+  if (!asked.ok()) done->set_value(asked);
+  return status;
+}
+
+Status Wait(std::future<Status>& status) {
+  if (status.wait_for(service::kPatience) != std::future_status::ready) {
+    return Internal("no reply came");
+  }
+  return status.get();
+}
+
+TEST(Loop, WhatArrivesDuringACommitBecomesOneBatch) {
+  GatedStore store;
+  NullSink sink;
+  Metrics metrics("test");
+  Loop loop(store, sink, metrics, Clock::System());
+  ASSERT_TRUE(loop.Start({}).ok());
+  std::vector<std::future<Status>> replies;
+  replies.push_back(AskToCreate(loop, 0));
+  store.entered.get_future().wait();
+  store.entered = std::promise<void>();
+  for (int i = 1; i <= 64; ++i) replies.push_back(AskToCreate(loop, i));
+  for (auto& reply : replies) {
+    EXPECT_EQ(reply.wait_for(std::chrono::seconds(0)), std::future_status::timeout)
+        << "nothing is answered before its commit";
+  }
+  store.open.set_value();
+  for (auto& reply : replies) EXPECT_TRUE(Wait(reply).ok());
+  EXPECT_EQ(store.commits, 2);
+  EXPECT_EQ(sink.published, 65);
+}
+
+TEST(Loop, AFullQueueIsRefusedAtOnce) {
+  GatedStore store;
+  NullSink sink;
+  Metrics metrics("test");
+  Loop loop(store, sink, metrics, Clock::System());
+  ASSERT_TRUE(loop.Start({}).ok());
+  auto first = AskToCreate(loop, 0);
+  store.entered.get_future().wait();
+  store.entered = std::promise<void>();
+  for (size_t i = 0; i < Loop::kMaxQueued; ++i) ASSERT_TRUE(loop.Post(core::Ticked{}).ok());
+  EXPECT_EQ(loop.Post(core::Ticked{}).code(), Code::kResourceExhausted);
+  EXPECT_EQ(AskToCreate(loop, 1).get().code(), Code::kResourceExhausted);
+  store.open.set_value();
+  EXPECT_TRUE(Wait(first).ok());
+}
+
+TEST(Loop, AFailedCommitLatches) {
+  store::MemoryStore store(std::make_shared<store::Rows>());
+  NullSink sink;
+  Metrics metrics("test");
+  Loop loop(store, sink, metrics, Clock::System());
+  ASSERT_TRUE(loop.Start({}).ok());
+  auto good = AskToCreate(loop, 0);
+  EXPECT_TRUE(Wait(good).ok());
+  EXPECT_TRUE(loop.healthy());
+  store.FailNextCommit(/*after_writing=*/false);
+  auto lost = AskToCreate(loop, 1);
+  EXPECT_EQ(Wait(lost).code(), Code::kUnavailable);
+  EXPECT_FALSE(loop.healthy());
+  EXPECT_EQ(sink.published, 1) << "what was not committed is not shown";
+  auto later = AskToCreate(loop, 2);
+  EXPECT_EQ(Wait(later).code(), Code::kUnavailable);
+}
+
+TEST(Loop, AStopAnswersWhoWaits) {
+  store::MemoryStore store(std::make_shared<store::Rows>());
+  NullSink sink;
+  Metrics metrics("test");
+  Loop loop(store, sink, metrics, Clock::System());
+  ASSERT_TRUE(loop.Start({}).ok());
+  loop.Stop();
+  auto late = AskToCreate(loop, 0);
+  EXPECT_EQ(Wait(late).code(), Code::kUnavailable);
+  loop.Stop();
+}
+
+}  // namespace
+}  // namespace tandem
