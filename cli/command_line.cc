@@ -41,11 +41,12 @@ std::string UnknownVerb(const CLI::App& app, const std::vector<std::string>& arg
 
 }  // namespace
 
-int RunCommandLine(const std::vector<std::string>& arguments, Interrupts& interrupts) {
+int RunCommandLine(const std::vector<std::string>& words, Interrupts& interrupts) {
+  const std::vector<std::string> arguments(words.begin() + 1, words.end());
   CLI::App app(kWords, "tandem");
   Invocation invocation;
   invocation.interrupts = &interrupts;
-  invocation.arguments = arguments;
+  invocation.words = words;
   AddVerbs(app, invocation);
   if (const std::string message = UnknownVerb(app, arguments); !message.empty()) {
     PrintError(message);

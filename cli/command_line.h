@@ -9,7 +9,7 @@
 
 namespace tandem::cli {
 
-// arguments: without the program's name. Returns the exit code.
-int RunCommandLine(const std::vector<std::string>& arguments, Interrupts& interrupts);
+// words: the command line as typed, the program's own name first. Returns the exit code.
+int RunCommandLine(const std::vector<std::string>& words, Interrupts& interrupts);
 
 }  // namespace tandem::cli

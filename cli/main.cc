@@ -7,5 +7,5 @@
 
 int main(int argc, char** argv) {
   tandem::cli::Interrupts interrupts;  // before any other thread
-  return tandem::cli::RunCommandLine(std::vector<std::string>(argv + 1, argv + argc), interrupts);
+  return tandem::cli::RunCommandLine(std::vector<std::string>(argv, argv + argc), interrupts);
 }

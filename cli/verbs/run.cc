@@ -171,9 +171,7 @@ class Run {
   }
 
   int TellHowToGoOn() {
-    std::vector<std::string> words = {"tandem"};
-    words.insert(words.end(), invocation_.arguments.begin(), invocation_.arguments.end());
-    PrintErr("stopped. To go on:  " + ShellWords(words) + "\n");
+    PrintErr("stopped. To go on:  " + ShellWords(invocation_.words) + "\n");
     return kExitInterrupted;
   }
 

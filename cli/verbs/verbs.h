@@ -22,7 +22,7 @@ struct Invocation {
   std::string server = kDefaultServer;
   Format format = Format::kTable;
   Interrupts* interrupts = nullptr;
-  std::vector<std::string> arguments;  // as typed, without argv[0]
+  std::vector<std::string> words;  // the command line as typed
   std::function<int()> action;
 };
 

@@ -22,7 +22,9 @@ Outcome Tandem(const std::vector<std::string>& arguments) {
   testing::internal::CaptureStdout();
   testing::internal::CaptureStderr();
   Interrupts interrupts;
-  const int code = RunCommandLine(arguments, interrupts);
+  std::vector<std::string> words = {"tandem"};
+  words.insert(words.end(), arguments.begin(), arguments.end());
+  const int code = RunCommandLine(words, interrupts);
   std::string out = testing::internal::GetCapturedStdout();
   return {code, std::move(out), testing::internal::GetCapturedStderr()};
 }
