@@ -84,7 +84,7 @@ Verdict Judge(const VerdictFigures& figures, const VerdictThresholds& thresholds
     return Say(verdict, "collapsed",
                "without the linear branch the loss changes by " + Nats(verdict.linear_delta) +
                    " nats, and the 95 % interval [" + Nats(figures.linear_delta_low) + ", " +
-                   Nats(figures.linear_delta_high) + "] reaches 0: it brings nothing to the mix");
+                   Nats(figures.linear_delta_high) + "] is not above 0: it brings nothing to the mix");
   }
   const double needed = thresholds.content_free_below * std::max(0.0, verdict.linear_delta);
   if (verdict.state_swap_delta < needed) {

@@ -56,7 +56,7 @@ TEST(Verdict, IntervalThatReachesZeroIsCollapsed) {
   VerdictFigures figures = Balanced();
   figures.linear_delta_low = 0;
   EXPECT_EQ(Judge(figures).verdict, "collapsed");
-  EXPECT_NE(Judge(figures).reason.find("reaches 0"), std::string::npos);
+  EXPECT_NE(Judge(figures).reason.find("is not above 0"), std::string::npos);
 }
 
 TEST(Verdict, HybridWorseThanItsWindowIsCollapsed) {
