@@ -7,8 +7,6 @@
 
 namespace tandem::TANDEM_KERNEL_ISA {
 
-constexpr double kMasked = -1e30;
-
 // One key chunk met by the current row tile; null where the chunk has no such weights.
 template <class T>
 struct WeightTile {
@@ -169,16 +167,16 @@ class HybridRows {
       if (tiles_[t].softmax != nullptr) Exponentiate(tiles_[t].softmax, gamma);
   }
 
-  // e = gamma exp(s - c), exactly 0 where masked; P adds up in total_.
+  // e = gamma exp(s - c), exactly 0 where masked or negligible; P adds up in total_.
   void Exponentiate(T* s, T gamma) {
     constexpr int L = kLanes<T>;
-    const Vec<T> visible = Splat(static_cast<T>(kMasked / 2));
+    const Vec<T> negligible = Splat(static_cast<T>(kNegligible));
     for (int i = 0; i < kTile; i += L) {
       const Vec<T> top = Load(top_ + i);
       Vec<T> sum = Load(total_ + i);
       for (int64_t j = 0; j < kTile; ++j) {
-        const Vec<T> score = Load(s + j * kTile + i);
-        const Vec<T> e = score > visible ? Exp(score - top) * gamma : Vec<T>{};
+        const Vec<T> below = Load(s + j * kTile + i) - top;
+        const Vec<T> e = below > negligible ? Exp(below) * gamma : Vec<T>{};
         sum += e;
         Store<T>(s + j * kTile + i, e);
       }

@@ -55,7 +55,7 @@ class SoftmaxTask {
     for (int64_t i = 0; i < d_ * kTile; i += kLanes<T>)
       Store<T>(query_ + i, Load(query_ + i) * tau);
     for (int i = 0; i < kTile; ++i) {
-      top_[i] = static_cast<T>(-1e30);
+      top_[i] = static_cast<T>(kMasked);
       sum_[i] = 0;
     }
     Zero(out_, d_ * kTile);
@@ -72,7 +72,7 @@ class SoftmaxTask {
                           d_);
     if (chunk + count > r)
       for (int64_t j = 0; j < kTile; ++j)
-        KeepLanes(weights_ + ((count - 1) * kTile + j) * kTile, j, kTile, static_cast<T>(-1e30));
+        KeepLanes(weights_ + ((count - 1) * kTile + j) * kTile, j, kTile, static_cast<T>(kMasked));
     if (Exponentiate(num_keys)) Rescale();
     Product<Into::kAdd>(out_, kTile, {values_ + chunk * kTile * padded_, 1, padded_}, weights_,
                         kTile, d_, kTile, num_keys);
@@ -82,6 +82,7 @@ class SoftmaxTask {
   // scale_.
   bool Exponentiate(int64_t num_keys) {
     constexpr int L = kLanes<T>;
+    const Vec<T> negligible = Splat(static_cast<T>(kNegligible));
     bool moved = false;
     for (int i = 0; i < kTile; i += L) {
       const Vec<T> old = Load(top_ + i);
@@ -90,7 +91,8 @@ class SoftmaxTask {
       const Vec<T> scale = Exp(old - top);
       Vec<T> sum = Load(sum_ + i) * scale;
       for (int64_t j = 0; j < num_keys; ++j) {
-        const Vec<T> e = Exp(Load(weights_ + j * kTile + i) - top);
+        const Vec<T> below = Load(weights_ + j * kTile + i) - top;
+        const Vec<T> e = below > negligible ? Exp(below) : Vec<T>{};
         sum += e;
         Store<T>(weights_ + j * kTile + i, e);
       }

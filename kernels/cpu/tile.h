@@ -11,6 +11,12 @@ namespace tandem::TANDEM_KERNEL_ISA {
 
 constexpr int kTile = 64;
 
+// The score of a pair that is not there.
+constexpr double kMasked = -1e30;
+// A weight below exp(-80) of its row's largest is 0: fp32 could not tell, and denormal numbers are
+// slow.
+constexpr double kNegligible = -80;
+
 inline int64_t RoundUp(int64_t n, int64_t to) {
   return (n + to - 1) / to * to;
 }

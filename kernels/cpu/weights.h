@@ -129,7 +129,7 @@ class WeightsTask {
                         features_);
     if (chunk == r)
       for (int64_t j = 0; j < kTile; ++j)
-        KeepLanes(scores_ + j * kTile, j, kTile, static_cast<T>(-1e30));
+        KeepLanes(scores_ + j * kTile, j, kTile, static_cast<T>(kMasked));
     WeighTile();
     if (!Differentiates()) return;
     Product<Into::kSubtract>(d_phi_, kTile, {PhiK(chunk), kTile, 1}, weights_, kTile, features_,
@@ -143,13 +143,14 @@ class WeightsTask {
   void WeighTile() {
     constexpr int L = kLanes<T>;
     const Vec<T> epsilon = Splat(static_cast<T>(kFeatureFloor));
-    const Vec<T> visible = Splat(static_cast<T>(-1e29));
+    const Vec<T> visible = Splat(static_cast<T>(kMasked / 2));
+    const Vec<T> negligible = Splat(static_cast<T>(kNegligible));
     for (int i = 0; i < kTile; i += L) {
       const Vec<T> lse = Load(lse_ + i), inverse_mass = Load(inverse_mass_ + i);
       Vec<T> loss = Load(row_loss_ + i);
       for (int j = 0; j < kTile; ++j) {
         const Vec<T> score = Load(scores_ + j * kTile + i) - lse;
-        const Vec<T> p = score > visible ? Exp(score) : Vec<T>{};
+        const Vec<T> p = score > negligible ? Exp(score) : Vec<T>{};
         const Vec<T> x = Load(weights_ + j * kTile + i) + epsilon;
         loss -= p * Log(x);
         Store<T>(weights_ + j * kTile + i, score > visible ? p / x - inverse_mass : Vec<T>{});
