@@ -36,6 +36,9 @@ from .configuration_hybrid_linear import HybridLinearConfig
 
 BLOCK_ROWS = 128
 MIN_FEATURE = 1e-12
+# The name of the cache in outputs: transformers 5 renamed it, and warns of the old one.
+OUTPUT_FIELDS = CausalLMOutputWithPast.__dataclass_fields__
+OUTPUT_CACHE = "cache" if "cache" in OUTPUT_FIELDS else "past_key_values"
 
 
 def at_least_fp32(x):
@@ -380,7 +383,7 @@ class HybridLinearModel(HybridLinearPreTrainedModel):
         hidden = all_hidden[-1] = self.norm(hidden)
         if cache is not None:
             cache.advance(new_states, positions)
-        output = BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)
+        output = BaseModelOutputWithPast(hidden, **{OUTPUT_CACHE: cache})
         if (
             self.config.output_hidden_states
             if output_hidden_states is None
@@ -454,8 +457,8 @@ class HybridLinearForCausalLM(HybridLinearPreTrainedModel, GenerationMixin):
         output = CausalLMOutputWithPast(
             loss,
             logits,
-            past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
+            **{OUTPUT_CACHE: getattr(outputs, OUTPUT_CACHE)},
         )
         return output if return_dict is not False else output.to_tuple()
 

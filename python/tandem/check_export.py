@@ -56,7 +56,8 @@ def check_decoding(model, ids, failures):
 
     whole, half = model(ids).logits, ids.shape[1] // 2
     output = model(ids[:, :half], use_cache=True)
-    parts, cache = [output.logits], output.past_key_values
+    parts = [output.logits]
+    cache = output.cache if hasattr(output, "cache") else output.past_key_values
     for t in range(half, ids.shape[1]):
         parts.append(model(ids[:, t : t + 1], past_key_values=cache).logits)
     largest = difference("prefill and decoding", torch.cat(parts, 1), whole, failures)

@@ -51,7 +51,7 @@ def test_prefill_chunks_and_decoding_equal_one_forward(case):
     cache, parts = HybridLinearCache(), []
     for begin, end in [(0, 20), (20, 33), *((t, t + 1) for t in range(33, 50))]:
         output = model(ids[:, begin:end], past_key_values=cache)
-        assert output.past_key_values is cache
+        assert getattr(output, modeling.OUTPUT_CACHE) is cache
         parts.append(output.logits)
     assert cache.get_seq_length() == 50
     assert largest(torch.cat(parts, 1), expected) < TOLERANCE
@@ -96,9 +96,12 @@ def test_generate_goes_on_from_a_given_cache(case):
     cache = HybridLinearCache()
     model(ids[:, :12], cache=cache)
     mask = torch.ones_like(ids[:, :20])
-    name = "cache" if hasattr(modeling.CausalLMOutputWithPast, "cache") else "past_key_values"
     resumed = model.generate(
-        ids[:, :20], attention_mask=mask, max_new_tokens=8, **{name: cache}, **settings
+        ids[:, :20],
+        attention_mask=mask,
+        max_new_tokens=8,
+        **{modeling.OUTPUT_CACHE: cache},
+        **settings
     )
     fresh = model.generate(ids[:, :20], attention_mask=mask, max_new_tokens=8, **settings)
     assert torch.equal(resumed, fresh)
