@@ -14,7 +14,7 @@ renamed: it is whole or it is not there.
 
 Says JSON lines on stdout: {"event": "progress", "documents", "tokens"}, then {"event": "result",
 "tokens": folder, "documents", "train_tokens", "validation_tokens", "cached"}, or one {"event":
-"error", "field", "message"} per thing that is wrong. Exit codes: 0 done, 2 the user's data or model
+"error", "field", "message"} with all that is wrong, a line each. Exit codes: 0 done, 2 the user's data or model
 folder cannot be used, 1 anything else.
 """
 
@@ -407,6 +407,13 @@ def read_request(path):
     return request
 
 
+def say_refused(violations):
+    """One event: the first violation's field, and the others as further lines of the message."""
+    (field, message), *others = violations
+    message = "\n".join([message, *(f"{other}: {words}" for other, words in others)])
+    say("error", field=field, message=message)
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m tandem.prepare", description="Text to token shards."
@@ -415,8 +422,7 @@ def main(arguments=None):
     try:
         say("result", **prepare(read_request(parser.parse_args(arguments).request)))
     except DataRefused as refused:
-        for field, message in refused.violations:
-            say("error", field=field, message=message)
+        say_refused(refused.violations)
         return 2
     return 0
 

@@ -369,6 +369,11 @@ def test_command_speaks_json_lines(request_of):
     code, lines, _ = run(request_of(train=[str(request_of.folder / "none.txt")]), request_of.folder)
     assert code == 2 and [line["event"] for line in lines] == ["error"]
     assert lines[0]["field"] == "data.train[0]" and "none.txt" in lines[0]["message"]
+    bad = [str(request_of.folder / name) for name in ("none.txt", "none.csv")]
+    code, lines, _ = run(request_of(train=bad), request_of.folder)
+    assert code == 2 and len(lines) == 1, "one event, so that no reader keeps only the last"
+    assert lines[0]["field"] == "data.train[0]"
+    assert lines[0]["message"].splitlines()[1].startswith("data.train[1]: ")
     code, lines, stderr = run({"version": 1}, request_of.folder)
     assert code == 1 and lines == [] and "sequence_length is None" in stderr
 
