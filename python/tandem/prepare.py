@@ -14,8 +14,8 @@ renamed: it is whole or it is not there.
 
 Says JSON lines on stdout: {"event": "progress", "documents", "tokens"}, then {"event": "result",
 "tokens": folder, "documents", "train_tokens", "validation_tokens", "cached"}, or one {"event":
-"error", "field", "message"} with all that is wrong, a line each. Exit codes: 0 done, 2 the user's data or model
-folder cannot be used, 1 anything else.
+"error", "field", "message"} with all that is wrong, a line each. Exit codes: 0 done, 2 the user's
+data or model folder cannot be used, 1 anything else.
 """
 
 import argparse
