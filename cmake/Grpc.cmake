@@ -13,7 +13,11 @@ file(GLOB absl "${archive_dir}/libabsl_*.a")
 list(FILTER absl EXCLUDE REGEX "_(flags|test)_|leak_check|failure_signal")
 string(REPLACE ";" "," absl "${absl}")
 add_library(tandem_grpc INTERFACE)
-target_link_options(tandem_grpc INTERFACE "LINKER:--exclude-libs,ALL" "LINKER:--disable-new-dtags")
+target_link_options(tandem_grpc INTERFACE "LINKER:--disable-new-dtags")
+# Under the fuzzer's static sanitizer this would hide its malloc from libstdc++: every string would be a bad free.
+if(NOT TANDEM_WITH_FUZZ)
+  target_link_options(tandem_grpc INTERFACE "LINKER:--exclude-libs,ALL")
+endif()
 # Reflection registers itself in static constructors, so it is linked whole.
 target_link_libraries(tandem_grpc INTERFACE
   "$<LINK_LIBRARY:WHOLE_ARCHIVE,tandem::grpc++_reflection>"
