@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/files.h"
+#include "worker/agent/worker_folder.h"
 
 namespace tandem::agent {
 namespace {
@@ -67,7 +68,7 @@ void FillDefaults(AgentFlags& flags, const std::string& binary_folder) {
   if (flags.python_path.empty()) flags.python_path = root + "/python";
   if (flags.rank.empty()) flags.rank = JoinPath(binary_folder, "tandem-rank");
   if (flags.runtime.empty()) {
-    flags.runtime = "/tmp/tandem-" + std::to_string(getuid()) + "-" + std::to_string(getpid());
+    flags.runtime = DefaultRuntimePrefix() + std::to_string(getpid());
   }
   if (flags.threads_per_slot == 0) {
     const int64_t cores = std::max(1u, std::thread::hardware_concurrency());

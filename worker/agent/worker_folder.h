@@ -13,6 +13,9 @@
 
 namespace tandem::agent {
 
+// "/tmp/tandem-<uid>-", before the pid, in the runtime folder's default name.
+std::string DefaultRuntimePrefix();
+
 class WorkerFolder {
  public:
   // Takes the lock, kills every process that a former life's attempts left, removes its temporary
@@ -36,6 +39,7 @@ class WorkerFolder {
   const std::string path_;
   const std::string runtime_;
   const int lock_fd_;
+  int runtime_lock_fd_ = -1;  // held while the runtime folder is ours
 };
 
 }  // namespace tandem::agent

@@ -41,7 +41,7 @@ TEST(Lives, AfterKillMinusNineNothingIsLeftAndNoEndIsLost) {
   const std::string work = TemporaryFolder();
   FakeCoordinator coordinator;
   coordinator.AcknowledgeEnds(false);
-  std::string incarnation;
+  std::string incarnation, runtime;
   {
     WorkerProcess worker(work, coordinator.address());
     incarnation = coordinator.AwaitRegistration(1).incarnation();
@@ -51,12 +51,15 @@ TEST(Lives, AfterKillMinusNineNothingIsLeftAndNoEndIsLost) {
     AwaitTrue("the rank lives", [&] { return CountMarked(work) >= 2; });
     worker.Signal(SIGKILL);
     EXPECT_EQ(worker.Wait(), 128 + SIGKILL);
+    runtime = *ReadFile(work + "/workers/w/runtime");
+    EXPECT_TRUE(PathExists(runtime + "/a2/agent.sock"));
   }
   const size_t said_before = coordinator.Said().size();
   coordinator.AcknowledgeEnds(true);
   const WorkerProcess worker(work, coordinator.address());
   const v1::Register again = coordinator.AwaitRegistration(2);
   EXPECT_EQ(CountMarked(work), 0u) << "a worker must kill what is left before it registers";
+  EXPECT_FALSE(PathExists(runtime)) << "its sockets and temporary files";
   EXPECT_NE(again.incarnation(), incarnation);
   EXPECT_EQ(again.live_size(), 0);
   coordinator.Await("the unacknowledged end comes again", [&](const auto& said) {
@@ -121,6 +124,26 @@ TEST(Lives, WithoutACoordinatorItStillEndsWhenTold) {
             [&] { return worker.Log().find("coordinator_unreachable") != std::string::npos; });
   worker.Signal(SIGTERM);
   EXPECT_EQ(worker.Wait(), 0);
+}
+
+TEST(Lives, TheRuntimeFolderOfAnAgentThatNeverCameBackIsRemovedByTheNext) {
+  std::string runtime;
+  {
+    const std::string work = TemporaryFolder();
+    const WorkerProcess worker(work, "127.0.0.1:1");
+    AwaitTrue("it serves", [&] { return PathExists(work + "/workers/w/endpoints.json"); });
+    runtime = *ReadFile(work + "/workers/w/runtime");
+    EXPECT_TRUE(PathExists(runtime));
+    const std::string other_work = TemporaryFolder();
+    const WorkerProcess other(other_work, "127.0.0.1:1");
+    AwaitTrue("the other serves",
+              [&] { return PathExists(other_work + "/workers/w/endpoints.json"); });
+    EXPECT_TRUE(PathExists(runtime)) << "a living agent's folder is left alone";
+  }  // both are killed
+  const std::string work = TemporaryFolder();
+  const WorkerProcess third(work, "127.0.0.1:1");
+  AwaitTrue("the third serves", [&] { return PathExists(work + "/workers/w/endpoints.json"); });
+  EXPECT_FALSE(PathExists(runtime));
 }
 
 TEST(Lives, ASecondAgentOfTheNameIsRefused) {
