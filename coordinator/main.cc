@@ -15,7 +15,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "coordinator/flags.h"
-#include "coordinator/scrape_endpoint.h"
+#include "coordinator/loop/scrape_endpoint.h"
 #include "coordinator/service/service.h"
 #include "coordinator/store/sqlite_store.h"
 

@@ -5,7 +5,7 @@
 #include <grpcpp/support/server_interceptor.h>
 
 #include "base/clock.h"
-#include "coordinator/metrics.h"
+#include "coordinator/loop/metrics.h"
 
 namespace tandem::service {
 

@@ -11,7 +11,7 @@
 #include "base/mutex.h"
 #include "base/status.h"
 #include "coordinator/core/effect.h"
-#include "coordinator/metrics.h"
+#include "coordinator/loop/metrics.h"
 #include "tandem/v1/fleet.pb.h"
 
 namespace tandem::service {

@@ -17,7 +17,7 @@
 
 #include "base/mutex.h"
 #include "base/status.h"
-#include "coordinator/metrics.h"
+#include "coordinator/loop/metrics.h"
 #include "coordinator/service/watch_log.h"
 #include "tandem/v1/job.pb.h"
 #include "tandem/v1/service.pb.h"

@@ -7,8 +7,8 @@
 #pragma once
 
 #include "base/clock.h"
-#include "coordinator/loop.h"
-#include "coordinator/metrics.h"
+#include "coordinator/loop/loop.h"
+#include "coordinator/loop/metrics.h"
 #include "coordinator/service/fleet_board.h"
 #include "coordinator/service/job_board.h"
 #include "coordinator/service/log_stream.h"

@@ -3,8 +3,8 @@
 // locked or queues.
 #pragma once
 
-#include "coordinator/loop.h"
-#include "coordinator/metrics.h"
+#include "coordinator/loop/loop.h"
+#include "coordinator/loop/metrics.h"
 #include "coordinator/service/fleet_board.h"
 #include "coordinator/service/job_board.h"
 #include "coordinator/service/worker_hub.h"

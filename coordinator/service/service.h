@@ -12,14 +12,13 @@
 
 #include "base/clock.h"
 #include "base/status.h"
-#include "coordinator/loop.h"
-#include "coordinator/metrics.h"
+#include "coordinator/loop/loop.h"
+#include "coordinator/loop/metrics.h"
 #include "coordinator/service/fleet_service.h"
 #include "coordinator/service/job_service.h"
 #include "coordinator/service/publisher.h"
 #include "coordinator/service/ticker.h"
 #include "coordinator/service/worker_channel.h"
-#include "coordinator/store/store.h"
 
 namespace tandem::service {
 

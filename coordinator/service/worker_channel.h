@@ -8,7 +8,7 @@
 
 #include <string>
 
-#include "coordinator/loop.h"
+#include "coordinator/loop/loop.h"
 #include "coordinator/service/relay.h"
 #include "coordinator/service/views.h"
 #include "coordinator/service/worker_hub.h"

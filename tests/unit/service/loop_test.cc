@@ -1,5 +1,5 @@
 // The state thread by itself: batches, a full queue, a store that fails.
-#include "coordinator/loop.h"
+#include "coordinator/loop/loop.h"
 
 #include <gtest/gtest.h>
 

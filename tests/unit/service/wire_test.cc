@@ -9,7 +9,7 @@
 #include <filesystem>
 
 #include "base/files.h"
-#include "coordinator/scrape_endpoint.h"
+#include "coordinator/loop/scrape_endpoint.h"
 #include "coordinator/store/sqlite_store.h"
 #include "tests/unit/service/fake_agent.h"
 

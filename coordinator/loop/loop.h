@@ -21,7 +21,7 @@
 #include "base/mutex.h"
 #include "base/status.h"
 #include "coordinator/core/step.h"
-#include "coordinator/metrics.h"
+#include "coordinator/loop/metrics.h"
 #include "coordinator/store/store.h"
 
 namespace tandem {

@@ -1,4 +1,4 @@
-#include "coordinator/scrape_endpoint.h"
+#include "coordinator/loop/scrape_endpoint.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

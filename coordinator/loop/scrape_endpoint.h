@@ -10,7 +10,7 @@
 #include <string>
 
 #include "base/status.h"
-#include "coordinator/metrics.h"
+#include "coordinator/loop/metrics.h"
 
 namespace tandem {
 

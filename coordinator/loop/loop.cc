@@ -1,4 +1,4 @@
-#include "coordinator/loop.h"
+#include "coordinator/loop/loop.h"
 
 #include <algorithm>
 #include <chrono>
