@@ -66,10 +66,12 @@ inline bool RunAnchor(const std::vector<std::string>& lines) {
   }
   const std::string file = AnchorFolder() + "/runs.json";
   if (!WriteFileDurably(file, runs.dump()).ok()) return false;
-  const std::string command =
-      AnchorPython() + " " + TANDEM_SOURCE_DIR + "/tests/unit/train/anchor_runs.py " +
-      SharedFolder() + "/anchors " + AnchorModel() + " " + SharedFolder() +
-      "/data/text/wiki.valid.tokens " + AnchorFolder() + " " + file + " >/dev/null";
+  // One thread: products this small only make threads wait for each other.
+  const std::string command = "OMP_NUM_THREADS=1 " + AnchorPython() + " " + TANDEM_SOURCE_DIR +
+                              "/tests/unit/train/anchor_runs.py " + SharedFolder() + "/anchors " +
+                              AnchorModel() + " " + SharedFolder() +
+                              "/data/text/wiki.valid.tokens " + AnchorFolder() + " " + file +
+                              " >/dev/null";
   if (std::system(command.c_str()) == 0) return true;
   std::fprintf(stderr, "failed: %s\n", command.c_str());
   return false;
