@@ -40,7 +40,7 @@ void FakeAgent::Read() {
   while (stream_->Read(&message)) {
     if (message.has_inspect()) {
       AnswerInspect(message.inspect());
-    } else if (message.has_read_logs()) {
+    } else if (message.has_read_logs() && options_.answers_logs) {
       AnswerLogs(message.read_logs());
     } else {
       MutexLock lock(mu_);

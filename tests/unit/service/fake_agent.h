@@ -24,6 +24,7 @@ struct FakeAgentOptions {
   std::vector<v1::AttemptRef> live;
   std::vector<v1::Violation> violations;  // the answer to every inspect
   bool answers_inspect = true;
+  bool answers_logs = true;  // false: they wait for Await as commands do
   std::map<std::string, std::string>
       files;               // an attempt's log files, and "report:html", "report:json"
   size_t chunk_bytes = 5;  // how much of a file one answer holds

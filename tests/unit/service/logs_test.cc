@@ -99,6 +99,20 @@ TEST_F(Logs, OfALostWorkerAreUnavailable) {
       << status.error_message();
 }
 
+TEST_F(Logs, AQuestionEndsWithTheStreamItWasAskedOn) {
+  FakeAgentOptions options;
+  options.answers_logs = false;
+  Launch(options);
+  grpc::ClientContext context;
+  SetDeadline(&context);
+  const auto reader = served_.jobs().StreamLogs(&context, Request());
+  agent_->Await(v1::ChannelResponse::kReadLogs);
+  agent_->Disconnect();
+  v1::StreamLogsResponse message;
+  EXPECT_FALSE(reader->Read(&message));
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
 TEST_F(Logs, ReportsComeWhole) {
   FakeAgentOptions options;
   options.files = {{"report:html", "<html>a long report</html>"},

@@ -4,13 +4,16 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <future>
 
 #include "coordinator/store/memory_store.h"
-#include "tests/unit/service/served_coordinator.h"
 
 namespace tandem {
 namespace {
+
+// No gRPC in this file: it is what a thread sanitizer can follow.
+constexpr std::chrono::seconds kPatience{10};
 
 class NullSink : public EffectSink {
  public:
@@ -66,7 +69,7 @@ std::future<Status> AskToCreate(Loop& loop, int number) {
 }
 
 Status Wait(std::future<Status>& status) {
-  if (status.wait_for(service::kPatience) != std::future_status::ready) {
+  if (status.wait_for(kPatience) != std::future_status::ready) {
     return Internal("no reply came");
   }
   return status.get();
