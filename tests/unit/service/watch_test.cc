@@ -65,12 +65,15 @@ TEST(Watches, GoOnFromARevisionWithoutAGap) {
   RunToSuccess(agent, agent.AwaitLaunch());
   served.AwaitState("gapless", v1::JOB_STATE_SUCCEEDED);
   Watch whole(served, "", 1);
-  std::vector<v1::JobEvent> events = whole.Events(4);
+  const std::vector<v1::JobEvent> events = whole.Events(4);
+  ASSERT_GE(events.size(), 4u);
   int64_t expected = 2;
   for (const v1::JobEvent& event : events) EXPECT_EQ(event.revision(), expected++);
 
   Watch rest(served, "gapless", events[1].revision());
-  EXPECT_EQ(rest.Events(1).front().revision(), events[2].revision());
+  const std::vector<v1::JobEvent> next = rest.Events(1);
+  ASSERT_FALSE(next.empty());
+  EXPECT_EQ(next.front().revision(), events[2].revision());
 }
 
 TEST(Watches, OfOneJobSeeNoOther) {
@@ -95,7 +98,9 @@ TEST(Watches, EndWithUnavailableAtAStopAndGoOnAfterTheRestart) {
   EXPECT_EQ(before->End().error_code(), grpc::StatusCode::UNAVAILABLE);
   served.MustCreate("b");
   Watch after(served, "", a.revision());
-  EXPECT_EQ(after.Events(1).front().revision(), a.revision() + 1);
+  const std::vector<v1::JobEvent> next = after.Events(1);
+  ASSERT_FALSE(next.empty());
+  EXPECT_EQ(next.front().revision(), a.revision() + 1);
 }
 
 v1::JobEvent EventAt(int64_t revision) {
