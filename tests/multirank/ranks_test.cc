@@ -1,0 +1,101 @@
+// The real tandem-rank under mpirun: more ranks give the same run, and a killed run ends as an
+// undisturbed one.
+#include <chrono>
+#include <cmath>
+#include <thread>
+
+#include "tests/multirank/attempt.h"
+#include "worker/plan/messages.h"
+
+namespace tandem::testing {
+namespace {
+
+// The example's base with one bf16 weight that is not a number, the last of the file.
+void CopyModelWithNan(const std::string& to) {
+  namespace fs = std::filesystem;
+  fs::copy(std::string(TANDEM_SOURCE_DIR) + "/examples/base-4m", to, fs::copy_options::recursive);
+  const std::string weights = to + "/model.safetensors";
+  fs::permissions(weights, fs::perms::owner_write, fs::perm_options::add);
+  std::fstream file(weights, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-2, std::ios::end);
+  const char nan[] = {'\xc0', '\x7f'};
+  ASSERT_TRUE(file.write(nan, 2).good());
+}
+
+class Ranks : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    work_ = std::string(TANDEM_BINARY_DIR) + "/tests/multirank/" +
+            ::testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::filesystem::remove_all(work_);
+  }
+
+  Plan NewJob(const std::string& name) const {
+    Plan plan = SmallPlan(work_ + "/" + name);
+    WriteTokenFolder(plan.data.tokens);
+    return plan;
+  }
+
+  static int Run(const Plan& plan, int64_t ranks) { return WaitForExit(StartAttempt(plan, ranks)); }
+
+  std::string work_;
+};
+
+TEST_F(Ranks, OneAndTwoRanksHaveTheSameLosses) {
+  const Plan one = NewJob("one"), two = NewJob("two");
+  ASSERT_EQ(Run(one, 1), 0) << ErrorsOf(one);
+  ASSERT_EQ(Run(two, 2), 0) << ErrorsOf(two);
+  const auto a = LossesOf(one), b = LossesOf(two);
+  ASSERT_EQ(a.size(), 20U);
+  ASSERT_EQ(b.size(), 20U);
+  for (const auto& [step, loss] : a) EXPECT_NEAR(b.at(step), loss, 1e-5 * std::abs(loss)) << step;
+  for (const Plan& plan : {one, two}) {
+    EXPECT_TRUE(PathExists(plan.job_folder + "/artifacts/report.json"));
+    EXPECT_TRUE(PathExists(plan.job_folder + "/artifacts/model/manifest.json"));
+  }
+}
+
+// Kills mpirun's whole group once `lines` steps are written, then resumes with a new epoch.
+TEST_F(Ranks, AKilledRunEndsBitForBitLikeAnUndisturbedOne) {
+  const Plan calm = NewJob("calm");
+  ASSERT_EQ(Run(calm, 2), 0) << ErrorsOf(calm);
+  Plan killed = NewJob("killed");
+  for (const size_t lines : {6U, 15U}) {
+    const pid_t mpirun = StartAttempt(killed, 2);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(120);
+    while (LossesOf(killed).size() < lines - (killed.epoch > 1 ? 4 : 0) &&
+           std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::yield();
+    }
+    kill(-mpirun, SIGKILL);
+    EXPECT_NE(WaitForExit(mpirun), 0);
+    const auto newest =
+        FindNewestCheckpoint(killed.job_folder, killed.spec_sha256, killed.epoch + 1);
+    ASSERT_TRUE(newest.ok() && newest->has_value()) << "no checkpoint after " << lines << " steps";
+    killed.resume_from = **newest;
+    ++killed.epoch;
+  }
+  ASSERT_EQ(Run(killed, 2), 0) << ErrorsOf(killed);
+  EXPECT_EQ(ResultOf(killed), ResultOf(calm));
+  EXPECT_EQ(ResultOf(calm).size(), 2U);
+}
+
+TEST_F(Ranks, FailuresHaveTheirExitCodes) {
+  Plan odd = NewJob("odd");
+  odd.stages[0].batch_size = 3;
+  EXPECT_EQ(Run(odd, 2), static_cast<int>(RankExit::kBadPlan));
+
+  Plan wild = NewJob("wild");
+  wild.model = work_ + "/nan_model";
+  CopyModelWithNan(wild.model);
+  wild.stages = {wild.stages[1]};
+  EXPECT_EQ(Run(wild, 2), static_cast<int>(RankExit::kNonFiniteLoss)) << ErrorsOf(wild);
+  EXPECT_FALSE(PathExists(wild.job_folder + "/checkpoints"));
+
+  Plan damaged = NewJob("damaged");
+  ASSERT_TRUE(WriteFileDurably(damaged.data.tokens + "/train.bin", "short").ok());
+  EXPECT_EQ(Run(damaged, 2), static_cast<int>(RankExit::kDataOrStorage));
+}
+
+}  // namespace
+}  // namespace tandem::testing
