@@ -91,6 +91,8 @@ RankExit Pipeline::Run() {
   for (int64_t i = first_stage_; i < num_stages; ++i) {
     if (!RunStage(i, i == first_stage_ ? first_step_ : 0)) return RankExit::kStopped;
   }
+  // What was asked for during the last step has been agreed upon by now.
+  if (AgreeOnRequest() >= ControlRequest::kCheckpointStop) return RankExit::kStopped;
   // From here on nothing is lost by leaving at once: all training is committed.
   channel_.SetInterruptible(true);
   RunClosingStages();
