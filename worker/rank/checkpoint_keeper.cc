@@ -64,6 +64,8 @@ std::optional<SavedCheckpoint> CheckpointKeeper::Save(const CheckpointCursor& cu
 }
 
 void CheckpointKeeper::ReportSaved(const CheckpointCursor& cursor, int64_t blocking_ns) {
+  Log(LogLevel::kInfo, "checkpoint_committed",
+      {{"stage", cursor.stage}, {"step", cursor.stage_step}, {"folder", last_.folder}});
   RankMessage message;
   message.type = "checkpoint";
   message.stage = cursor.stage;

@@ -205,6 +205,7 @@ void Pipeline::SendEvent(const std::string& kind, int64_t stage_index, const std
   message.stage = stage_index < num_stages ? plan_.stages[static_cast<size_t>(stage_index)].kind
                                            : (stage_index == num_stages ? "evaluate" : "export");
   message.data = data;
+  Log(LogLevel::kInfo, kind.c_str(), {{"stage", message.stage}, {"stage_index", stage_index}});
   channel_.Send(std::move(message));
 }
 
