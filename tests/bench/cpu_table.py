@@ -109,6 +109,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="also write every measured line here")
     a = parser.parse_args()
+    a.shared, a.bench = Path(a.shared).resolve(), a.bench.resolve()
     model = Path(a.shared) / "models/base-4m"
     measured = []
     with tempfile.TemporaryDirectory() as folder:
