@@ -26,7 +26,12 @@ foreach(name torch_cpu c10)
 endforeach()
 add_library(tandem_torch INTERFACE)
 target_include_directories(tandem_torch SYSTEM INTERFACE ${torch_dir}/include ${torch_dir}/include/torch/csrc/api/include)
-target_link_libraries(tandem_torch INTERFACE tandem::torch_cpu tandem::c10)
+# at::parallel_for is a template in ATen's headers: compiled without OpenMP it silently runs on one thread. Units that
+# use it are compiled with TANDEM_PARALLEL_OPTIONS and linked with torch's own libgomp, never with a second one.
+set(TANDEM_PARALLEL_OPTIONS -fopenmp)
+add_library(tandem::gomp SHARED IMPORTED)
+set_target_properties(tandem::gomp PROPERTIES IMPORTED_LOCATION ${torch_dir}/lib/libgomp.so.1)
+target_link_libraries(tandem_torch INTERFACE tandem::torch_cpu tandem::c10 tandem::gomp)
 # The wheel's own RPATH finds libcudart and libcupti; nothing of ours calls them on a CPU machine.
 target_link_options(tandem_torch INTERFACE "LINKER:--allow-shlib-undefined")
 set(CMAKE_BUILD_RPATH ${torch_dir}/lib)

@@ -9,6 +9,11 @@
 
 #include "worker/model/row_operations.h"
 
+// Without OpenMP, ATen's parallel_for runs on one thread and says nothing (cmake/Torch.cmake).
+#ifndef INTRA_OP_PARALLEL
+#error "compile with TANDEM_PARALLEL_OPTIONS"
+#endif
+
 namespace tandem {
 namespace {
 

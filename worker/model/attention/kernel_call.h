@@ -15,6 +15,11 @@
 #include "kernels/cpu/attention.h"
 #include "worker/model/attention/attention.h"
 
+// Without OpenMP, ATen's parallel_for runs on one thread and says nothing (cmake/Torch.cmake).
+#ifndef INTRA_OP_PARALLEL
+#error "compile with TANDEM_PARALLEL_OPTIONS"
+#endif
+
 namespace tandem::attention {
 
 // At least `bytes` of 64-byte aligned memory of this thread, valid until its next call.
