@@ -32,8 +32,7 @@ set(TANDEM_PARALLEL_OPTIONS -fopenmp)
 add_library(tandem::gomp SHARED IMPORTED)
 set_target_properties(tandem::gomp PROPERTIES IMPORTED_LOCATION ${torch_dir}/lib/libgomp.so.1)
 target_link_libraries(tandem_torch INTERFACE tandem::torch_cpu tandem::c10 tandem::gomp)
-# The wheel's own RPATH finds libcudart and libcupti; nothing of ours calls them on a CPU machine.
+# CMake adds torch/lib to the RPATH of what links it; the wheel's own RPATH finds libcudart and libcupti; nothing of ours calls them on a CPU machine.
 target_link_options(tandem_torch INTERFACE "LINKER:--allow-shlib-undefined")
-set(CMAKE_BUILD_RPATH ${torch_dir}/lib)
 
 find_package(MPI REQUIRED COMPONENTS C)
