@@ -99,11 +99,11 @@ at::Tensor Llama::Embed(const at::Tensor& ids_BT) const {
 }
 
 QkvTensors Llama::Qkv(const at::Tensor& x_BTD, int64_t layer_index,
-                      const LayerParameters* lora) const {
+                      const LayerParameters* lora, int64_t start) const {
   const LayerWeights& w = layer(layer_index);
   const NormedRows normed = RmsNorm(x_BTD, w.input_norm, config_.rms_norm_eps);
   const at::Tensor rows = at::mm(AsRows(normed.y), MergedQkv(config_, w, lora).t());
-  const Rotary rotary = RotaryTables(x_BTD.size(1));
+  const Rotary rotary = RotaryTables(x_BTD.size(1), start);
   Rotate(rows, config_.num_heads + config_.num_kv_heads, {rotary.cos, rotary.sin}, false);
   return SplitQkv(config_, rows, x_BTD.size(0), x_BTD.size(1));
 }
@@ -127,14 +127,14 @@ at::Tensor Llama::Logits(const at::Tensor& normed_ND) const {
   return at::mm(normed_ND, lm_head_.t());
 }
 
-Llama::Rotary Llama::RotaryTables(int64_t num_tokens) const {
+Llama::Rotary Llama::RotaryTables(int64_t num_tokens, int64_t start) const {
   const int64_t half = config_.head_dim / 2;
   at::Tensor frequencies = at::empty({half}, at::kFloat);
   std::memcpy(frequencies.data_ptr(), inverse_frequencies_.data(),
               static_cast<size_t>(half) * sizeof(float));
   const at::Tensor positions = at::empty({num_tokens}, at::kFloat);
   float* position = positions.mutable_data_ptr<float>();
-  for (int64_t t = 0; t < num_tokens; ++t) position[t] = static_cast<float>(t);
+  for (int64_t t = 0; t < num_tokens; ++t) position[t] = static_cast<float>(start + t);
   const at::Tensor angles = at::outer(positions, frequencies);
   return {angles.cos(), angles.sin()};
 }

@@ -7,7 +7,7 @@
 // after loading: any thread. Wrong shapes throw c10::Error.
 //
 // Shapes: B sequences, T tokens, D hidden, H query heads, K key/value heads, d head dimension, V
-// vocabulary, I intermediate. Positions are 0 ... T-1.
+// vocabulary, I intermediate. Positions are 0 ... T-1 unless a start is given.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -58,7 +58,9 @@ class Llama {
   // ids int64 (B,T) -> (B,T,D), own memory.
   at::Tensor Embed(const at::Tensor& ids_BT) const;
   // Input norm, projections (+ LoRA where the pairs are defined), RoPE. lora null: the base alone.
-  QkvTensors Qkv(const at::Tensor& x_BTD, int64_t layer_index, const LayerParameters* lora) const;
+  // start: the position of the first token, for prefill in parts and decoding.
+  QkvTensors Qkv(const at::Tensor& x_BTD, int64_t layer_index, const LayerParameters* lora,
+                 int64_t start = 0) const;
   // x + W_o y, then + MLP(norm(.)). y (B,H,T,d); undefined: attention gave nothing (mode none).
   at::Tensor FinishLayer(const at::Tensor& x_BTD, const at::Tensor& y_BHTd, int64_t layer_index,
                          const LayerParameters* lora) const;
@@ -66,11 +68,12 @@ class Llama {
   // Logits of already normed rows: (N,D) -> (N,V). Chunk N: a logit row is V floats.
   at::Tensor Logits(const at::Tensor& normed_ND) const;
 
-  // cos and sin of positions 0 ... T-1, (T,d/2) each, made in fp32 as transformers makes them.
+  // cos and sin of positions start ... start+T-1, (T,d/2) each, made in fp32 as transformers makes
+  // them.
   struct Rotary {
     at::Tensor cos, sin;
   };
-  Rotary RotaryTables(int64_t num_tokens) const;
+  Rotary RotaryTables(int64_t num_tokens, int64_t start = 0) const;
 
  private:
   ModelConfig config_;
