@@ -43,11 +43,18 @@ void Parameters::AddLayer(const ModelConfig& config, int64_t layer_index) {
   const int64_t H = config.num_heads, d = config.head_dim, f = options_.feature_dim;
   LayerParameters& layer = layers_[static_cast<size_t>(layer_index)];
   layer.feature_map_q = at::eye(d, f).unsqueeze(0).repeat({H, 1, 1});
-  layer.feature_map_k = layer.feature_map_q.clone();
+  const int64_t key_heads = options_.tie_kv_heads ? config.num_kv_heads : H;
+  layer.feature_map_k = layer.feature_map_q.narrow(0, 0, key_heads).clone();
   layer.window_factor = at::full({H}, InitialTheta(options_));
   Add(prefix + "feature_map_q", layer.feature_map_q);
   Add(prefix + "feature_map_k", layer.feature_map_k);
   Add(prefix + "window_factor", layer.window_factor);
+  if (options_.feature_map_kind == "relu") {
+    layer.feature_map_q_bias = at::zeros({H}, layer.feature_map_q.options());
+    layer.feature_map_k_bias = at::zeros({key_heads}, layer.feature_map_q.options());
+    Add(prefix + "feature_map_q_bias", layer.feature_map_q_bias);
+    Add(prefix + "feature_map_k_bias", layer.feature_map_k_bias);
+  }
   layer.q = AddLora(config, layer_index, "q_proj");
   layer.k = AddLora(config, layer_index, "k_proj");
   layer.v = AddLora(config, layer_index, "v_proj");
