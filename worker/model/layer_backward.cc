@@ -1,6 +1,5 @@
 #include "worker/model/layer_backward.h"
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
 #include <c10/core/GradMode.h>
@@ -8,7 +7,6 @@
 
 #include <utility>
 
-#include "worker/model/projection.h"
 #include "worker/model/tensor_rows.h"
 
 namespace tandem {
@@ -95,7 +93,7 @@ at::Tensor ForwardLayer(const Llama& model, const Parameters& parameters, int64_
   NormedRows normed = RmsNorm(x_BTD, w.input_norm, config.rms_norm_eps);
   tape.inverse_rms_input = normed.inverse_rms;
   tape.merged_qkv = MergedQkv(config, w, lora);
-  tape.qkv_rows = at::mm(AsRows(normed.y), tape.merged_qkv.t());
+  tape.qkv_rows = ProjectQkv(config, w, tape.merged_qkv, AsRows(normed.y), &tape.head_norm);
   const Llama::Rotary rotary = model.RotaryTables(x_BTD.size(1));
   Rotate(tape.qkv_rows, config.num_heads + config.num_kv_heads, {rotary.cos, rotary.sin}, false);
   RunAttention(parameters, layer_index,
@@ -103,11 +101,12 @@ at::Tensor ForwardLayer(const Llama& model, const Parameters& parameters, int64_
                tape);
 
   tape.merged_output = MergedOutput(w, lora);
-  tape.x_middle = at::addmm(AsRows(x_BTD), HeadsAsRows(tape.y.detach()), tape.merged_output.t());
+  tape.x_middle =
+      AddProjected(AsRows(x_BTD), HeadsAsRows(tape.y.detach()), tape.merged_output, w.o_bias);
   normed = RmsNorm(tape.x_middle, w.post_norm, config.rms_norm_eps);
   tape.inverse_rms_post = normed.inverse_rms;
-  tape.gate_up = at::mm(normed.y, w.gate_up.t());
-  return at::addmm(tape.x_middle, SwiGlu(tape.gate_up), w.down.t()).view(x_BTD.sizes());
+  tape.gate_up = GateUp(w, normed.y);
+  return AddProjected(tape.x_middle, SwiGlu(tape.gate_up), w.down, w.down_bias).view(x_BTD.sizes());
 }
 
 void BackwardLayer(const Llama& model, const Parameters& parameters, int64_t layer_index,
@@ -129,6 +128,7 @@ void BackwardLayer(const Llama& model, const Parameters& parameters, int64_t lay
       at::mm(d_x, tape.merged_output).view({B, T, config.num_heads, d}).transpose(1, 2);
   const at::Tensor d_rows =
       BackwardAttention(config, model.RotaryTables(T), layer_index, d_y, options, tape, gradients);
+  HeadNormBackward(config, w, tape.head_norm, d_rows);
 
   const at::Tensor normed = AsRows(RmsNormAgain(tape.x, w.input_norm, tape.inverse_rms_input));
   const int64_t queries = config.num_heads * d, keys = config.num_kv_heads * d;

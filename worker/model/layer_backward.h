@@ -2,9 +2,10 @@
 //
 // Forward keeps a tape per layer, backward consumes it. Written by hand because the base is frozen:
 // no weight needs a gradient, so neither the normed inputs nor the MLP's inner activation are kept;
-// they are recomputed or never needed. Only attention goes through autograd, by the operators' own
-// backward. Memory per token and layer: 2D + (H+2K)d + 2Hd + 2I floats. Free of state, confined to
-// the training thread; throws c10::Error on wrong shapes. Shapes as in llama.h.
+// they are recomputed or never needed; biases add to the forward alone. Only attention goes through
+// autograd, by the operators' own backward. Memory per token and layer: 2D + (H+2K)d + 2Hd + 2I
+// floats. Free of state, confined to the training thread; throws c10::Error on wrong shapes. Shapes
+// as in llama.h.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -17,6 +18,7 @@
 
 #include "worker/model/llama.h"
 #include "worker/model/parameters.h"
+#include "worker/model/projection.h"
 
 namespace tandem {
 
@@ -38,10 +40,11 @@ struct LayerTape {
   at::Tensor inverse_rms_input, inverse_rms_post;  // (B*T)
   at::Tensor qkv_rows;                   // (B*T,(H+2K)d) after RoPE, in the memory of q, k, v
   at::Tensor merged_qkv, merged_output;  // weights with LoRA
-  at::Tensor gate_up;                    // (B*T,2I), becomes its own gradient
-  at::Tensor y;                          // (B,H,T,d), the end of attention's graph
-  AttentionInputs leaves;                // its beginning
-  at::Tensor theta;                      // leaf under gamma
+  HeadNormTape head_norm;
+  at::Tensor gate_up;      // (B*T,2I), becomes its own gradient
+  at::Tensor y;            // (B,H,T,d), the end of attention's graph
+  AttentionInputs leaves;  // its beginning
+  at::Tensor theta;        // leaf under gamma
 };
 
 struct LayerBackwardOptions {

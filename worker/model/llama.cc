@@ -1,6 +1,5 @@
 #include "worker/model/llama.h"
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
@@ -36,6 +35,45 @@ std::string LayerPrefix(int64_t layer_index) {
   return "model.layers." + std::to_string(layer_index) + ".";
 }
 
+// Biases and the heads' norms, where the family has them.
+void ReadFamilyWeights(const ModelConfig& config, const std::map<std::string, at::Tensor>& weights,
+                       const std::string& prefix, LayerWeights& w) {
+  const std::string a = prefix + "self_attn.", m = prefix + "mlp.";
+  if (config.qkv_bias) {
+    w.qkv_bias = at::cat({weights.at(a + "q_proj.bias"), weights.at(a + "k_proj.bias"),
+                          weights.at(a + "v_proj.bias")});
+  }
+  if (config.output_bias) w.o_bias = weights.at(a + "o_proj.bias");
+  if (config.mlp_bias) {
+    w.gate_up_bias = at::cat({weights.at(m + "gate_proj.bias"), weights.at(m + "up_proj.bias")});
+    w.down_bias = weights.at(m + "down_proj.bias");
+  }
+  if (config.qk_norm) {
+    w.q_norm = weights.at(a + "q_norm.weight");
+    w.k_norm = weights.at(a + "k_norm.weight");
+  }
+}
+
+// Undefined: the layer has no tensor of this name.
+at::Tensor FamilyWeight(const ModelConfig& config, const LayerWeights& w, const std::string& leaf) {
+  const int64_t queries = config.num_heads * config.head_dim;
+  const int64_t keys = config.num_kv_heads * config.head_dim, I = config.intermediate_size;
+  if (leaf == "self_attn.q_norm.weight") return w.q_norm;
+  if (leaf == "self_attn.k_norm.weight") return w.k_norm;
+  if (leaf == "self_attn.o_proj.bias") return w.o_bias;
+  if (leaf == "mlp.down_proj.bias") return w.down_bias;
+  if (w.gate_up_bias.defined()) {
+    if (leaf == "mlp.gate_proj.bias") return w.gate_up_bias.narrow(0, 0, I);
+    if (leaf == "mlp.up_proj.bias") return w.gate_up_bias.narrow(0, I, I);
+  }
+  if (w.qkv_bias.defined()) {
+    if (leaf == "self_attn.q_proj.bias") return w.qkv_bias.narrow(0, 0, queries);
+    if (leaf == "self_attn.k_proj.bias") return w.qkv_bias.narrow(0, queries, keys);
+    if (leaf == "self_attn.v_proj.bias") return w.qkv_bias.narrow(0, queries + keys, keys);
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Llama>> Llama::Load(const std::string& directory) {
@@ -61,6 +99,7 @@ Llama::Llama(const ModelConfig& config, const std::map<std::string, at::Tensor>&
     w.o = weights.at(a + "o_proj.weight");
     w.gate_up = at::cat({weights.at(m + "gate_proj.weight"), weights.at(m + "up_proj.weight")});
     w.down = weights.at(m + "down_proj.weight");
+    ReadFamilyWeights(config, weights, p, w);
     layers_.push_back(std::move(w));
   }
   embedding_ = weights.at("model.embed_tokens.weight");
@@ -88,6 +127,8 @@ at::Tensor Llama::Weight(const std::string& name) const {
     if (leaf == "mlp.gate_proj.weight") return w.gate_up.narrow(0, 0, I);
     if (leaf == "mlp.up_proj.weight") return w.gate_up.narrow(0, I, I);
     if (leaf == "mlp.down_proj.weight") return w.down;
+    const at::Tensor other = FamilyWeight(config_, w, leaf);
+    if (other.defined()) return other;
   }
   TORCH_CHECK(false, "the model has no tensor ", name);
 }
@@ -102,7 +143,8 @@ QkvTensors Llama::Qkv(const at::Tensor& x_BTD, int64_t layer_index,
                       const LayerParameters* lora, int64_t start) const {
   const LayerWeights& w = layer(layer_index);
   const NormedRows normed = RmsNorm(x_BTD, w.input_norm, config_.rms_norm_eps);
-  const at::Tensor rows = at::mm(AsRows(normed.y), MergedQkv(config_, w, lora).t());
+  const at::Tensor rows =
+      ProjectQkv(config_, w, MergedQkv(config_, w, lora), AsRows(normed.y), nullptr);
   const Rotary rotary = RotaryTables(x_BTD.size(1), start);
   Rotate(rows, config_.num_heads + config_.num_kv_heads, {rotary.cos, rotary.sin}, false);
   return SplitQkv(config_, rows, x_BTD.size(0), x_BTD.size(1));
@@ -112,11 +154,9 @@ at::Tensor Llama::FinishLayer(const at::Tensor& x_BTD, const at::Tensor& y_BHTd,
                               int64_t layer_index, const LayerParameters* lora) const {
   const LayerWeights& w = layer(layer_index);
   at::Tensor x = AsRows(x_BTD);
-  if (y_BHTd.defined()) x = at::addmm(x, HeadsAsRows(y_BHTd), MergedOutput(w, lora).t());
+  if (y_BHTd.defined()) x = AddProjected(x, HeadsAsRows(y_BHTd), MergedOutput(w, lora), w.o_bias);
   const NormedRows normed = RmsNorm(x, w.post_norm, config_.rms_norm_eps);
-  const at::Tensor inner = SwiGlu(at::mm(normed.y, w.gate_up.t()));
-  if (!y_BHTd.defined()) x = x.clone();  // never write into the caller's tensor
-  return x.addmm_(inner, w.down.t()).view(x_BTD.sizes());
+  return AddProjected(x, SwiGlu(GateUp(w, normed.y)), w.down, w.down_bias).view(x_BTD.sizes());
 }
 
 at::Tensor Llama::FinalNorm(const at::Tensor& x_BTD) const {
@@ -136,7 +176,9 @@ Llama::Rotary Llama::RotaryTables(int64_t num_tokens, int64_t start) const {
   float* position = positions.mutable_data_ptr<float>();
   for (int64_t t = 0; t < num_tokens; ++t) position[t] = static_cast<float>(start + t);
   const at::Tensor angles = at::outer(positions, frequencies);
-  return {angles.cos(), angles.sin()};
+  const double factor = config_.rope.attention_factor;
+  if (factor == 1) return {angles.cos(), angles.sin()};
+  return {angles.cos().mul_(factor), angles.sin().mul_(factor)};
 }
 
 }  // namespace tandem

@@ -1,5 +1,7 @@
 // Llama: the frozen base model, fp32 on the CPU, as functions from layer to layer.
 //
+// The name stands for the family: Llama, Mistral, Qwen2 and Qwen3 differ by biases and by a norm of
+// each head's q and k (model_config.h), and share everything else.
 // It knows nothing of training: attention transfer, finetuning and evaluation are made of these
 // functions and of the attention operators. Weights come from safetensors (bf16, fp16 or fp32,
 // widened once at load); the projections that read the same input are stored as one matrix. No
@@ -36,6 +38,9 @@ struct LayerWeights {
   at::Tensor o;                      // (D, H d)
   at::Tensor gate_up;                // (2I, D)
   at::Tensor down;                   // (D, I)
+  // Undefined where the family has none.
+  at::Tensor qkv_bias, o_bias, gate_up_bias, down_bias;  // ((H+2K)d), (D), (2I), (D)
+  at::Tensor q_norm, k_norm;                             // (d)
 };
 
 class Llama {
@@ -57,8 +62,8 @@ class Llama {
 
   // ids int64 (B,T) -> (B,T,D), own memory.
   at::Tensor Embed(const at::Tensor& ids_BT) const;
-  // Input norm, projections (+ LoRA where the pairs are defined), RoPE. lora null: the base alone.
-  // start: the position of the first token, for prefill in parts and decoding.
+  // Input norm, projections (+ LoRA where the pairs are defined), heads' norm, RoPE. lora null: the
+  // base alone. start: the position of the first token, for prefill in parts and decoding.
   QkvTensors Qkv(const at::Tensor& x_BTD, int64_t layer_index, const LayerParameters* lora,
                  int64_t start = 0) const;
   // x + W_o y, then + MLP(norm(.)). y (B,H,T,d); undefined: attention gave nothing (mode none).
@@ -69,7 +74,7 @@ class Llama {
   at::Tensor Logits(const at::Tensor& normed_ND) const;
 
   // cos and sin of positions start ... start+T-1, (T,d/2) each, made in fp32 as transformers makes
-  // them.
+  // them; yarn scales both.
   struct Rotary {
     at::Tensor cos, sin;
   };

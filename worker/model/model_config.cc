@@ -1,6 +1,8 @@
 #include "worker/model/model_config.h"
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
@@ -93,6 +95,21 @@ class KeyReader {
   std::vector<std::string>* violations_;
 };
 
+// original_max_position_embeddings 0: the model's own, set when the whole file is read.
+void ReadYarn(KeyReader& keys, RopeConfig* rope) {
+  rope->beta_fast = keys.Number("beta_fast", 1e-3, 1e6, 32);
+  rope->beta_slow = keys.Number("beta_slow", 1e-3, 1e6, 1);
+  rope->attention_factor =
+      keys.Number("attention_factor", 1e-3, 1e3, 0.1 * std::log(rope->factor) + 1);
+  rope->original_max_position_embeddings =
+      keys.Integer("original_max_position_embeddings", 1, 1 << 30, 0, false);
+  for (const char* key : {"mscale", "mscale_all_dim"}) {
+    if (keys.Has(key)) keys.Refuse(key, "is not supported; delete it");
+  }
+  if (!keys.Boolean("truncate", true)) keys.Refuse("truncate", "must be true");
+  if (rope->beta_fast <= rope->beta_slow) keys.Refuse("beta_fast", "must be above beta_slow");
+}
+
 void ReadRopeScaling(const json& object, const std::string& prefix, std::vector<std::string>* bad,
                      RopeConfig* rope) {
   if (!object.is_object()) {
@@ -105,9 +122,10 @@ void ReadRopeScaling(const json& object, const std::string& prefix, std::vector<
   if (!old_type.empty() && rope->type != old_type) {
     keys.Refuse("type", "contradicts rope_type '" + rope->type + "'");
   }
-  if (rope->type != "default" && rope->type != "linear" && rope->type != "llama3") {
+  if (rope->type != "default" && rope->type != "linear" && rope->type != "llama3" &&
+      rope->type != "yarn") {
     keys.Refuse(object.contains("rope_type") ? "rope_type" : "type",
-                "supported: default, linear, llama3");
+                "supported: default, linear, llama3, yarn");
     return;
   }
   if (keys.Has("partial_rotary_factor") && keys.Number("partial_rotary_factor", 0, 1, 1) != 1) {
@@ -116,6 +134,7 @@ void ReadRopeScaling(const json& object, const std::string& prefix, std::vector<
   if (rope->type == "default") return;
   rope->factor = keys.Number("factor", 1, 1e6, 1, true);
   if (rope->type == "linear") return;
+  if (rope->type == "yarn") return ReadYarn(keys, rope);
   rope->low_freq_factor = keys.Number("low_freq_factor", 1e-3, 1e6, 1, true);
   rope->high_freq_factor = keys.Number("high_freq_factor", 1e-3, 1e6, 4, true);
   rope->original_max_position_embeddings =
@@ -127,7 +146,8 @@ void ReadRopeScaling(const json& object, const std::string& prefix, std::vector<
 
 bool SameRope(const RopeConfig& a, const RopeConfig& b) {
   return a.type == b.type && a.factor == b.factor && a.low_freq_factor == b.low_freq_factor &&
-         a.high_freq_factor == b.high_freq_factor &&
+         a.high_freq_factor == b.high_freq_factor && a.beta_fast == b.beta_fast &&
+         a.beta_slow == b.beta_slow && a.attention_factor == b.attention_factor &&
          a.original_max_position_embeddings == b.original_max_position_embeddings;
 }
 
@@ -155,9 +175,6 @@ RopeConfig ReadRope(const json& root, std::vector<std::string>* bad) {
 // What would change the computation and is not built.
 void RefuseUnsupported(const json& root, std::vector<std::string>* bad) {
   KeyReader keys(root, "", bad);
-  for (const char* key : {"attention_bias", "mlp_bias"}) {
-    if (keys.Boolean(key, false)) keys.Refuse(key, "biases are not supported; must be false");
-  }
   if (keys.String("hidden_act", "silu") != "silu") keys.Refuse("hidden_act", "must be 'silu'");
   if (keys.Has("quantization_config")) {
     keys.Refuse("quantization_config",
@@ -171,13 +188,45 @@ void RefuseUnsupported(const json& root, std::vector<std::string>* bad) {
   }
 }
 
+// Layers from max_window_layers on slide in Qwen; layer_types, where it stands, says it per layer.
+bool AllLayersAreFull(const json& root, const ModelConfig& config) {
+  if (root.contains("layer_types") && root["layer_types"].is_array()) {
+    for (const json& kind : root["layer_types"]) {
+      if (kind != "full_attention") return false;
+    }
+    return !root["layer_types"].empty();
+  }
+  const json first = root.contains("max_window_layers") ? root["max_window_layers"] : json(28);
+  return config.model_type != "mistral" && first.is_number_integer() &&
+         first.get<int64_t>() >= config.num_layers;
+}
+
+// Where the families differ (transformers' own modelling files, 4.57 and 5.24).
+void ReadFamily(const json& root, std::vector<std::string>* bad, ModelConfig* config) {
+  KeyReader keys(root, "", bad);
+  const std::string& type = config->model_type;
+  const bool has_key = type == "llama" || type == "qwen3";  // the others never look at it
+  const bool attention_bias = has_key && keys.Boolean("attention_bias", false);
+  config->qkv_bias = attention_bias || type == "qwen2";
+  config->output_bias = attention_bias;
+  config->mlp_bias = type == "llama" && keys.Boolean("mlp_bias", false);
+  config->qk_norm = type == "qwen3";
+  const bool is_qwen = type == "qwen2" || type == "qwen3";
+  if (type == "llama" || (is_qwen && !keys.Boolean("use_sliding_window", false))) return;
+  const bool is_null = root.contains("sliding_window") && root["sliding_window"].is_null();
+  const int64_t window = keys.Integer("sliding_window", 1, int64_t{1} << 40, 4096, false);
+  if (is_null || AllLayersAreFull(root, *config)) return;
+  config->sliding_window = window;
+}
+
 void ReadSizes(const json& root, std::vector<std::string>* bad, ModelConfig* config) {
   KeyReader keys(root, "", bad);
   config->hidden_size = keys.Integer("hidden_size", 1, 1 << 20, 0, true);
   config->intermediate_size = keys.Integer("intermediate_size", 1, 1 << 24, 0, true);
   config->num_layers = keys.Integer("num_hidden_layers", 1, 4096, 0, true);
   config->num_heads = keys.Integer("num_attention_heads", 1, 4096, 0, true);
-  config->num_kv_heads = keys.Integer("num_key_value_heads", 1, 4096, config->num_heads, false);
+  config->num_kv_heads = keys.Integer("num_key_value_heads", 1, 4096, config->num_heads,
+                                      /*required=*/config->model_type != "llama");
   config->vocab_size = keys.Integer("vocab_size", 1, 1 << 26, 0, true);
   config->max_position_embeddings =
       keys.Integer("max_position_embeddings", 1, int64_t{1} << 40, 2048, false);
@@ -186,12 +235,13 @@ void ReadSizes(const json& root, std::vector<std::string>* bad, ModelConfig* con
     keys.Refuse("num_key_value_heads", "must divide num_attention_heads " + std::to_string(heads));
   }
   const bool divides = heads > 0 && config->hidden_size % heads == 0;
-  if (!keys.Has("head_dim") && heads > 0 && !divides) {
+  const bool is_qwen3 = config->model_type == "qwen3";  // 128 whatever the sizes
+  if (!keys.Has("head_dim") && heads > 0 && !divides && !is_qwen3) {
     keys.Refuse("hidden_size", "must be a multiple of num_attention_heads " +
                                    std::to_string(heads) + " where head_dim is absent");
   }
-  config->head_dim =
-      keys.Integer("head_dim", 2, 4096, divides ? config->hidden_size / heads : 2, false);
+  const int64_t usual_dim = is_qwen3 ? 128 : divides ? config->hidden_size / heads : 2;
+  config->head_dim = keys.Integer("head_dim", 2, 4096, usual_dim, false);
   if (config->head_dim % 8 != 0) {
     bad->push_back("head_dim is " + std::to_string(config->head_dim) + "; must be a multiple of 8");
   }
@@ -207,6 +257,35 @@ std::string Join(const std::vector<std::string>& lines, const std::string& where
   return text;
 }
 
+// Which share of pair i is interpolated: 0 for short waves, 1 for long ones.
+struct YarnRamp {
+  double low = 0, high = 1;
+  float At(int64_t pair) const {
+    const double width = low == high ? 1e-3 : high - low;
+    return static_cast<float>(std::clamp((static_cast<double>(pair) - low) / width, 0.0, 1.0));
+  }
+};
+
+YarnRamp RampOf(const RopeConfig& rope, int64_t head_dim) {
+  const double d = static_cast<double>(head_dim);
+  const double length = static_cast<double>(rope.original_max_position_embeddings);
+  if (rope.type != "yarn") return {};
+  const auto pair = [&](double rotations) {
+    return d * std::log(length / (rotations * 2 * kPi)) / (2 * std::log(rope.theta));
+  };
+  return {std::max(std::floor(pair(rope.beta_fast)), 0.0),
+          std::min(std::ceil(pair(rope.beta_slow)), d - 1)};
+}
+
+// An export names its base under base_model_type.
+std::string FamilyOf(const json& root) {
+  const auto text = [&root](const char* key) {
+    return root.contains(key) && root[key].is_string() ? root[key].get<std::string>() : "";
+  };
+  const std::string type = text("model_type");
+  return type == "hybrid_linear" ? text("base_model_type") : type;
+}
+
 std::string ShapeText(const std::vector<int64_t>& shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
@@ -217,11 +296,16 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
 
 std::vector<float> RopeInverseFrequencies(const RopeConfig& rope, int64_t head_dim) {
   std::vector<float> frequencies;
+  const YarnRamp ramp = RampOf(rope, head_dim);
   for (int64_t i = 0; i < head_dim / 2; ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(head_dim);
     float omega = 1.0f / static_cast<float>(std::pow(rope.theta, static_cast<double>(exponent)));
     const auto factor = static_cast<float>(rope.factor);
     if (rope.type == "linear") omega /= factor;
+    if (rope.type == "yarn") {
+      const float share = ramp.At(i);
+      omega = omega / factor * share + omega * (1 - share);
+    }
     if (rope.type == "llama3") {
       const double length = static_cast<double>(rope.original_max_position_embeddings);
       const double wavelength = 2 * kPi / static_cast<double>(omega);
@@ -242,17 +326,23 @@ std::vector<float> RopeInverseFrequencies(const RopeConfig& rope, int64_t head_d
 Result<ModelConfig> ParseModelConfig(const std::string& text, const std::string& where) {
   const json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!root.is_object()) return InvalidArgument(where + " is not a JSON object");
-  if (!root.contains("model_type") || root["model_type"] != "llama") {
+  ModelConfig config;
+  config.model_type = FamilyOf(root);
+  const std::vector<std::string> families = {"llama", "mistral", "qwen2", "qwen3"};
+  if (std::find(families.begin(), families.end(), config.model_type) == families.end()) {
     const std::string type = root.contains("model_type") ? root["model_type"].dump(-1, ' ', true)
                                                          : std::string("absent");
     return InvalidArgument(where + ": model_type is " + type.substr(0, 80) +
-                           "; supported: \"llama\"");
+                           "; supported: \"llama\", \"mistral\", \"qwen2\", \"qwen3\"");
   }
   std::vector<std::string> violations;
-  ModelConfig config;
   ReadSizes(root, &violations, &config);
+  ReadFamily(root, &violations, &config);
   RefuseUnsupported(root, &violations);
   config.rope = ReadRope(root, &violations);
+  if (config.rope.original_max_position_embeddings == 0) {
+    config.rope.original_max_position_embeddings = config.max_position_embeddings;
+  }
   if (!violations.empty()) return InvalidArgument(Join(violations, where));
   return config;
 }
@@ -269,6 +359,15 @@ Result<ModelConfig> ReadModelConfig(const std::string& directory) {
   return ParseModelConfig(text, path);
 }
 
+Status CheckSequenceLength(const ModelConfig& config, int64_t num_tokens) {
+  if (config.sliding_window == 0 || num_tokens <= config.sliding_window) return Status::Ok();
+  return InvalidArgument(
+      "the base has a sliding window of its own: sliding_window is " +
+      std::to_string(config.sliding_window) + ", and sequences of " + std::to_string(num_tokens) +
+      " tokens do not fit into it; at most " + std::to_string(config.sliding_window) +
+      " are possible, because beyond it the base's attention is not full softmax");
+}
+
 std::vector<TensorView> ExpectedTensors(const ModelConfig& config) {
   const int64_t D = config.hidden_size, q = config.num_heads * config.head_dim,
                 kv = config.num_kv_heads * config.head_dim, I = config.intermediate_size;
@@ -281,16 +380,31 @@ std::vector<TensorView> ExpectedTensors(const ModelConfig& config) {
   };
   add("model.embed_tokens.weight", {config.vocab_size, D});
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    const std::string p = "model.layers." + std::to_string(layer) + ".";
+    const std::string p = "model.layers." + std::to_string(layer) + ".", a = p + "self_attn.";
     add(p + "input_layernorm.weight", {D});
-    add(p + "self_attn.q_proj.weight", {q, D});
-    add(p + "self_attn.k_proj.weight", {kv, D});
-    add(p + "self_attn.v_proj.weight", {kv, D});
-    add(p + "self_attn.o_proj.weight", {D, q});
+    add(a + "q_proj.weight", {q, D});
+    add(a + "k_proj.weight", {kv, D});
+    add(a + "v_proj.weight", {kv, D});
+    if (config.qkv_bias) {
+      add(a + "q_proj.bias", {q});
+      add(a + "k_proj.bias", {kv});
+      add(a + "v_proj.bias", {kv});
+    }
+    if (config.qk_norm) {
+      add(a + "q_norm.weight", {config.head_dim});
+      add(a + "k_norm.weight", {config.head_dim});
+    }
+    add(a + "o_proj.weight", {D, q});
+    if (config.output_bias) add(a + "o_proj.bias", {D});
     add(p + "post_attention_layernorm.weight", {D});
     add(p + "mlp.gate_proj.weight", {I, D});
     add(p + "mlp.up_proj.weight", {I, D});
     add(p + "mlp.down_proj.weight", {D, I});
+    if (config.mlp_bias) {
+      add(p + "mlp.gate_proj.bias", {I});
+      add(p + "mlp.up_proj.bias", {I});
+      add(p + "mlp.down_proj.bias", {D});
+    }
   }
   add("model.norm.weight", {D});
   if (!config.tie_word_embeddings) add("lm_head.weight", {config.vocab_size, D});
@@ -315,7 +429,8 @@ Status CheckModelTensors(const ModelConfig& config, const SafetensorsModel& mode
   for (const auto& [name, view] : model.tensors()) {
     const bool tied_copy = config.tie_word_embeddings && name == "lm_head.weight";
     if (!promised.contains(name) && !name.ends_with("rotary_emb.inv_freq") && !tied_copy) {
-      unknown.push_back("tensor '" + name.substr(0, 120) + "' does not belong to a Llama");
+      unknown.push_back("tensor '" + name.substr(0, 120) + "' does not belong to model_type " +
+                        config.model_type);
     }
   }
   std::vector<std::string> lines;

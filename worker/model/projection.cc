@@ -1,12 +1,33 @@
 #include "worker/model/projection.h"
 
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/zeros_like.h>
+
+#include "worker/model/tensor_rows.h"
 
 namespace tandem {
 namespace {
 
 void AddMerged(const LoraPair& pair, const at::Tensor& weight_rows) {
   if (pair.defined()) weight_rows.addmm_(pair.b, pair.a, 1, pair.scale);
+}
+
+// x W^T + bias.
+at::Tensor Project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  at::Tensor rows = at::mm(x, weight.t());
+  if (bias.defined()) rows.add_(bias);
+  return rows;
+}
+
+// Columns [begin, begin + heads d) of rows as (N heads, d), in own memory.
+at::Tensor HeadRows(const at::Tensor& rows, int64_t begin, int64_t heads, int64_t d) {
+  return rows.narrow(1, begin, heads * d).contiguous().view({-1, d});
+}
+
+void PutHeadRows(const at::Tensor& rows, int64_t begin, const at::Tensor& head_rows) {
+  const int64_t N = rows.size(0);
+  rows.narrow(1, begin, head_rows.numel() / N).copy_(head_rows.view({N, -1}));
 }
 
 }  // namespace
@@ -45,6 +66,45 @@ at::Tensor MergedOutput(const LayerWeights& weights, const LayerParameters* lora
   at::Tensor merged = weights.o.clone();
   AddMerged(lora->o, merged);
   return merged;
+}
+
+at::Tensor ProjectQkv(const ModelConfig& config, const LayerWeights& weights,
+                      const at::Tensor& merged_qkv, const at::Tensor& x, HeadNormTape* tape) {
+  at::Tensor rows = Project(x, merged_qkv, weights.qkv_bias);
+  if (!config.qk_norm) return rows;
+  const int64_t d = config.head_dim, queries = config.num_heads * d;
+  const at::Tensor q = HeadRows(rows, 0, config.num_heads, d);
+  const at::Tensor k = HeadRows(rows, queries, config.num_kv_heads, d);
+  const NormedRows normed_q = RmsNorm(q, weights.q_norm, config.rms_norm_eps);
+  const NormedRows normed_k = RmsNorm(k, weights.k_norm, config.rms_norm_eps);
+  PutHeadRows(rows, 0, normed_q.y);
+  PutHeadRows(rows, queries, normed_k.y);
+  if (tape != nullptr) *tape = {q, k, normed_q.inverse_rms, normed_k.inverse_rms};
+  return rows;
+}
+
+void HeadNormBackward(const ModelConfig& config, const LayerWeights& weights,
+                      const HeadNormTape& tape, const at::Tensor& d_rows) {
+  if (!config.qk_norm) return;
+  const int64_t d = config.head_dim, queries = config.num_heads * d;
+  const at::Tensor d_q = at::zeros_like(tape.q), d_k = at::zeros_like(tape.k);
+  AddRmsNormBackward(HeadRows(d_rows, 0, config.num_heads, d), tape.q, weights.q_norm,
+                     tape.inverse_rms_q, d_q);
+  AddRmsNormBackward(HeadRows(d_rows, queries, config.num_kv_heads, d), tape.k, weights.k_norm,
+                     tape.inverse_rms_k, d_k);
+  PutHeadRows(d_rows, 0, d_q);
+  PutHeadRows(d_rows, queries, d_k);
+}
+
+at::Tensor AddProjected(const at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight,
+                        const at::Tensor& bias) {
+  at::Tensor result = at::addmm(sum, x, weight.t());
+  if (bias.defined()) result.add_(bias);
+  return result;
+}
+
+at::Tensor GateUp(const LayerWeights& weights, const at::Tensor& normed) {
+  return Project(normed, weights.gate_up, weights.gate_up_bias);
 }
 
 LoraGradients LoraBackward(const LoraPair& pair, const at::Tensor& x, const at::Tensor& dy) {

@@ -26,6 +26,26 @@ at::Tensor MergedQkv(const ModelConfig& config, const LayerWeights& weights,
                      const LayerParameters* lora);
 at::Tensor MergedOutput(const LayerWeights& weights, const LayerParameters* lora);
 
+// What the backward of the heads' norm needs; empty where the family has none (Qwen3 has).
+struct HeadNormTape {
+  at::Tensor q, k;                          // (B*T*H,d), (B*T*K,d) before the norm
+  at::Tensor inverse_rms_q, inverse_rms_k;  // (B*T*H), (B*T*K)
+};
+
+// Rows ((N, (H+2K)d)) of q, k and v before RoPE: x W^T + bias, then q and k normed per head. `tape`
+// may be null.
+at::Tensor ProjectQkv(const ModelConfig& config, const LayerWeights& weights,
+                      const at::Tensor& merged_qkv, const at::Tensor& x, HeadNormTape* tape);
+// d_rows, the gradient of ProjectQkv's rows, becomes that of x W^T, in place.
+void HeadNormBackward(const ModelConfig& config, const LayerWeights& weights,
+                      const HeadNormTape& tape, const at::Tensor& d_rows);
+
+// sum + x W^T + bias, in own memory; an undefined bias is none.
+at::Tensor AddProjected(const at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight,
+                        const at::Tensor& bias);
+// (N,D) -> (N,2I).
+at::Tensor GateUp(const LayerWeights& weights, const at::Tensor& normed);
+
 // Gradients of one pair: y = x (W + scale B A)^T, given x (N,in) and dy (N,out).
 struct LoraGradients {
   at::Tensor a, b;

@@ -31,6 +31,7 @@ Pipeline::Pipeline(const Plan& plan, Collective& collective, EventChannel& chann
     : plan_(plan), collective_(collective), channel_(channel), clock_(clock) {
   RequirePlan(CheckPlanForRanks(plan, collective.size()));
   model_ = ValueOr(Llama::Load(plan.model), RequireData);
+  RequireData(CheckSequenceLength(model_->config(), plan.data.sequence_length));
   if (is_first()) base_sha256_ = ValueOr(DigestModel(plan.model), RequireData).sha256;
   base_sha256_ = collective_.Broadcast(base_sha256_, 0);
   LoadTokens();

@@ -68,6 +68,46 @@ TEST(ModelConfig, EqualsTheBaseModelsFacts) {
   EXPECT_TRUE(status.ok()) << status.ToString();
 }
 
+TEST(ModelConfig, KnowsTheFamilies) {
+  const auto family = [](const std::string& type, const std::string& more = "") {
+    const auto config = ParseModelConfig(
+        Config("\"model_type\":\"" + type + "\"" + (more.empty() ? "" : "," + more)), "c");
+    EXPECT_TRUE(config.ok()) << type << more << config.status().ToString();
+    return config.ok() ? *config : ModelConfig();
+  };
+  EXPECT_FALSE(family("llama").qkv_bias);
+  const ModelConfig biased = family("llama", R"("attention_bias":true,"mlp_bias":true)");
+  EXPECT_TRUE(biased.qkv_bias && biased.output_bias && biased.mlp_bias);
+  EXPECT_EQ(ExpectedTensors(biased).size(), 2u + 2 * (9 + 7));
+  EXPECT_EQ(family("mistral").sliding_window, 4096);  // as transformers, where the key is absent
+  EXPECT_EQ(family("mistral", R"("sliding_window":null)").sliding_window, 0);
+  EXPECT_EQ(family("mistral", R"("sliding_window":64)").sliding_window, 64);
+  const ModelConfig qwen2 = family("qwen2", R"("sliding_window":64)");
+  EXPECT_TRUE(qwen2.qkv_bias && !qwen2.output_bias && !qwen2.qk_norm);
+  EXPECT_EQ(qwen2.sliding_window, 0);  // use_sliding_window is false
+  EXPECT_EQ(ExpectedTensors(qwen2).size(), 2u + 2 * (9 + 3));
+  const std::string slides = R"("sliding_window":64,"use_sliding_window":true,)";
+  EXPECT_EQ(family("qwen2", slides + R"("max_window_layers":1)").sliding_window, 64);
+  EXPECT_EQ(family("qwen2", slides + R"("max_window_layers":2)").sliding_window, 0);
+  EXPECT_EQ(family("qwen3", slides + R"("layer_types":["full_attention","sliding_attention"])")
+                .sliding_window,
+            64);
+  const ModelConfig qwen3 = family("qwen3");
+  EXPECT_TRUE(qwen3.qk_norm && !qwen3.qkv_bias);
+  EXPECT_EQ(qwen3.head_dim, 128);
+  EXPECT_EQ(ExpectedTensors(qwen3).size(), 2u + 2 * (9 + 2));
+  EXPECT_EQ(family("hybrid_linear", R"("base_model_type":"qwen2")").model_type, "qwen2");
+}
+
+TEST(ModelConfig, RefusesSequencesBeyondTheBasesOwnWindow) {
+  ModelConfig config;
+  EXPECT_TRUE(CheckSequenceLength(config, 1 << 20).ok());
+  config.sliding_window = 64;
+  EXPECT_TRUE(CheckSequenceLength(config, 64).ok());
+  EXPECT_NE(CheckSequenceLength(config, 65).message().find("sliding_window is 64"),
+            std::string::npos);
+}
+
 struct BadConfig {
   const char* what;
   std::string json;
@@ -91,17 +131,21 @@ TEST(ModelConfig, RefusesEachBadConfigByName) {
       {"kv heads", Config(R"("num_key_value_heads":3)"), "must divide num_attention_heads 4"},
       {"indivisible", Config(R"("hidden_size":66)"), "multiple of num_attention_heads 4"},
       {"head_dim 12", Config(R"("head_dim":12)"), "head_dim is 12; must be a multiple of 8"},
-      {"bias", Config(R"("attention_bias":true)"),
-       "attention_bias is true; biases are not supported"},
-      {"mlp bias", Config(R"("mlp_bias":true)"), "mlp_bias is true"},
+      {"bias a number", Config(R"("attention_bias":1)"), "attention_bias is 1; must be true or"},
+      {"kv heads of mistral", R"({"model_type":"mistral"})", "num_key_value_heads is absent"},
+      {"window", Config(R"("model_type":"mistral","sliding_window":0)"), "sliding_window is 0"},
+      {"an export of nothing", R"({"model_type":"hybrid_linear"})",
+       "model_type is \"hybrid_linear\"; supported"},
       {"activation", Config(R"("hidden_act":"gelu")"), "hidden_act is \"gelu\"; must be 'silu'"},
       {"quantized", Config(R"("quantization_config":{"bits":4})"), "quantized weights"},
       {"eps", Config(R"("rms_norm_eps":-1)"), "rms_norm_eps is -1"},
       {"tie a number", Config(R"("tie_word_embeddings":1)"), "must be true or false"},
       {"rope dynamic", Config(R"("rope_scaling":{"type":"dynamic","factor":2})"),
-       "supported: default, linear, llama3"},
-      {"rope yarn", Config(R"("rope_scaling":{"rope_type":"yarn","factor":2})"),
-       "supported: default, linear, llama3"},
+       "supported: default, linear, llama3, yarn"},
+      {"rope longrope", Config(R"("rope_scaling":{"rope_type":"longrope","factor":2})"),
+       "supported: default, linear, llama3, yarn"},
+      {"rope mscale", Config(R"("rope_scaling":{"rope_type":"yarn","factor":2,"mscale":1})"),
+       "rope_scaling.mscale is 1; is not supported"},
       {"rope no factor", Config(R"("rope_scaling":{"rope_type":"linear"})"),
        "rope_scaling.factor is absent"},
       {"rope a list", Config(R"("rope_scaling":[1])"), "rope_scaling must be an object"},
