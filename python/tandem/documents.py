@@ -1,27 +1,70 @@
-"""Documents from .txt (a file is a document) and .jsonl (a record's `text`), also .gz, .xz, .zst.
+"""Documents of a source file: text, JSONL, Parquet, Arrow; the first two also .gz, .xz, .zst.
 
-Streams: one document and one block of bytes are in memory. Whatever is wrong with a file is a
-message that names the file, the line or byte, what stands there and what is needed.
+    a.txt           one document                    a.parquet, a.arrow    a record per row
+    a.jsonl         a record per line               folder/               save_to_disk of `datasets`
+    a.jsonl[0:200]  rows 0 ... 199 of it (either end may be left out), of any kind but .txt
+
+What a record says: record_forms.py. Streams: one document and one block of bytes are in memory.
+Whatever is wrong with a file is a message that names the file, the line or byte, what stands there
+and what is needed.
 """
 
 import gzip
-import json
 import lzma
+import os
+import re
 import zlib
+from typing import NamedTuple
+
+from tandem.columnar import columnar_records, folder_files
+from tandem.record_forms import Document, RecordForms, parse_line
+from tandem.violations import BadDocument, BadFile
 
 BLOCK_BYTES = 1 << 20
 MAX_DOCUMENT_BYTES = 1 << 30
-KINDS = (".txt", ".jsonl")
+KINDS = (".txt", ".jsonl", ".parquet", ".arrow")
 COMPRESSIONS = (".gz", ".xz", ".zst")
-ALLOWED = "must end in .txt or .jsonl, or one of these with .gz, .xz or .zst"
+PACKED_KINDS = (".txt", ".jsonl")
+ALLOWED = (
+    "must end in .txt or .jsonl, or one of these with .gz, .xz or .zst, or in .parquet or .arrow, "
+    "or be a save_to_disk folder"
+)
+ROWS = re.compile(r"^(.*[^\[\]])\[(\d*):(\d*)\]$")
 
 
-class BadDocument(Exception):
-    """One document that cannot be used; reading can go on behind it."""
+class Source(NamedTuple):
+    """A source as data.train names it. end None: to the last row."""
+
+    path: str
+    kind: str
+    compression: str = ""
+    begin: int = 0
+    end: int | None = None
+
+    @property
+    def sliced(self):
+        return self.begin != 0 or self.end is not None
+
+    def files(self):
+        """All files that its content depends on. Raises BadFile."""
+        return folder_files(self.path) if self.kind == "folder" else [self.path]
 
 
-class BadFile(Exception):
-    """The rest of the file cannot be read."""
+def source_of(name):
+    """Raises BadFile for other endings."""
+    path, begin, end = name, 0, None
+    rows = None if os.path.exists(name) else ROWS.match(name)
+    if rows:
+        path, begin = rows[1], int(rows[2] or 0)
+        end = int(rows[3]) if rows[3] else None
+        if end is not None and end <= begin:
+            raise BadFile(f"{name} names no row: the second number must be above the first")
+    if os.path.isdir(path):
+        return Source(path, "folder", "", begin, end)
+    kind, compression = split_name(path)
+    if rows and kind == ".txt":
+        raise BadFile(f"{name}: a .txt is one document and has no rows; leave the numbers out")
+    return Source(path, kind, compression, begin, end)
 
 
 def split_name(path):
@@ -31,19 +74,44 @@ def split_name(path):
         if path.endswith(ending):
             name, compression = path[: -len(ending)], ending
     for kind in KINDS:
-        if name.endswith(kind):
+        if name.endswith(kind) and (not compression or kind in PACKED_KINDS):
             return kind, compression
     raise BadFile(f"{path} has an unknown ending; {ALLOWED}")
 
 
-def read_documents(path):
-    """Yields ('document', text) or ('bad', message). Raises BadFile."""
-    kind, compression = split_name(path)
-    blocks = guarded_blocks(path, compression)
-    if kind == ".txt":
-        yield from text_document(path, blocks)
+def read_documents(name, forms=None):
+    """Yields ('document', Document) or ('bad', message), a pair per row. Raises BadFile."""
+    source, forms = source_of(name), forms or RecordForms()
+    found = documents_of_kind(source, forms)
+    if not source.sliced:
+        yield from found
+        return
+    for row, pair in enumerate(found):
+        if source.end is not None and row >= source.end:
+            return
+        if row >= source.begin:
+            yield pair
+
+
+def documents_of_kind(source, forms):
+    if source.kind == ".txt":
+        yield from text_document(source.path, guarded_blocks(source.path, source.compression))
+    elif source.kind == ".jsonl":
+        blocks = guarded_blocks(source.path, source.compression)
+        for number, line in numbered_lines(source.path, blocks):
+            yield checked(f"{source.path}, line {number}", lambda: forms.document(parse_line(line)))
     else:
-        yield from json_documents(path, blocks)
+        records = columnar_records(source.path, source.kind, forms.columns())
+        for row, record in enumerate(records):
+            present = {key: value for key, value in record.items() if value is not None}
+            yield checked(f"{source.path}, row {row}", lambda: forms.document(present))
+
+
+def checked(where, make):
+    try:
+        return "document", make()
+    except BadDocument as problem:
+        return "bad", f"{where}: {problem}"
 
 
 def guarded_blocks(path, compression):
@@ -111,15 +179,7 @@ def text_document(path, blocks):
             f"{path} is not UTF-8: byte {error.start} is 0x{content[error.start]:02x}; "
             "convert it to UTF-8"
         ) from error
-    yield "document", text
-
-
-def json_documents(path, blocks):
-    for number, line in numbered_lines(path, blocks):
-        try:
-            yield "document", text_of_record(line)
-        except BadDocument as problem:
-            yield "bad", f"{path}, line {number}: {problem}"
+    yield "document", Document(((text, True),))
 
 
 def numbered_lines(path, blocks):
@@ -136,38 +196,3 @@ def numbered_lines(path, blocks):
             raise BadFile(f"{path}, line {number} has more than 1 GiB; split the record")
     if rest.strip():
         yield number, rest
-
-
-def text_of_record(line):
-    try:
-        record = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise BadDocument(
-            f"not UTF-8: byte {error.start} of the line is 0x{line[error.start]:02x}; "
-            "convert it to UTF-8"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise BadDocument(f"not JSON ({error}); each line must be an object with `text`") from error
-    if not isinstance(record, dict):
-        raise BadDocument(f"a JSON {json_name(record)}; each line must be an object with `text`")
-    if "text" not in record:
-        keys = ", ".join(sorted(record)[:8]) or "no keys"
-        raise BadDocument(
-            f"the record has {keys}; it needs `text` "
-            "(instruction and chat records are not read yet)"
-        )
-    text = record["text"]
-    if not isinstance(text, str):
-        raise BadDocument(f"`text` is a JSON {json_name(text)}; it must be a string")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise BadDocument(
-            f"`text` holds half a surrogate pair at character {error.start}; remove it"
-        ) from error
-    return text
-
-
-def json_name(value):
-    names = {dict: "object", list: "list", str: "string", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "number")

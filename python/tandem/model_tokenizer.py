@@ -3,13 +3,20 @@
 import json
 import os
 
+from tandem.chat_template import ChatTemplate, template_source, token_variables
 from tandem.token_shards import sha256_of
 
 FIELD = "model.path"
 
 
+DEFAULT_MAX_LENGTH = 2048
+
+
 class ModelTokenizer:
-    """Documents to ids. bos, eos: ids around each document, or None. vocab_size: the model's."""
+    """Documents to ids. bos, eos: ids around each document, or None. vocab_size: the model's.
+
+    max_length: the longest sequence that the model is made for. chat_template: None without one.
+    """
 
     def __init__(self, folder, violations):
         """Raises DataRefused with everything that is wrong with the folder."""
@@ -39,6 +46,9 @@ class ModelTokenizer:
         self.bos = self.special("bos", config, settings)
         self.eos = self.special("eos", config, settings)
         self.sha256 = sha256_of(path)
+        self.max_length = longest(config, settings)
+        source = template_source(folder, settings)
+        self.chat_template = source and ChatTemplate(source, token_variables(settings))
         violations.raise_if_any()
 
     def special(self, name, config, settings):
@@ -66,10 +76,20 @@ class ModelTokenizer:
     def encode(self, text):
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
-    def wrap(self, ids):
-        before = [] if self.bos is None else [self.bos]
-        after = [] if self.eos is None else [self.eos]
-        return before + ids + after
+    def edges(self):
+        """The ids before and behind a document: two lists of at most one."""
+        return [] if self.bos is None else [self.bos], [] if self.eos is None else [self.eos]
+
+    def token(self, token_id):
+        return self.tokenizer.id_to_token(token_id)
+
+
+def longest(config, settings):
+    """As lm-evaluation-harness finds it: the model's positions, the tokenizer's word, or 2048."""
+    for value in (config.get("max_position_embeddings"), settings.get("model_max_length")):
+        if type(value) is int and 1 < value < 10**9:
+            return value
+    return DEFAULT_MAX_LENGTH
 
 
 def missing_tokenizer(folder):

@@ -4,13 +4,19 @@
 
 Request: {"version": 1, "tokenizer": model folder, "cache": folder, "train": [paths],
 "validation": [paths], "validation_fraction": 0.02, "max_documents": 0, "sequence_length": 512,
-"seed": 0, "passkey": {"prompts": 32, "distances": [16, 128, 384], "length": 512}}. Without passkey,
-or with prompts 0, no prompts are made.
+"seed": 0}, and where they are wanted
 
-Result: a folder <cache>/<key> with {train,validation}.{bin,idx}, passkey.json and manifest.json
-(with the digests of all others). The key is the SHA-256 of what the content depends on, so the same
-request again costs only the digests of its files. The folder is written aside, made durable and
-renamed: it is whole or it is not there.
+    "weights": [real per item of train]   "text_key": "text"   "train_on_prompt": false
+    "passkey": {"prompts": 32, "distances": [16, 128, 384], "length": 512}
+    "needle", "recall", "key_value": settings of long_range.py
+    "suites": [paths of suite files]   "suite_items": 0   "bos": "model" or "none"    (suites.py)
+
+Result: a folder <cache>/<key> with {train,validation}.{bin,idx}, their masks (token_shards.py),
+passkey.json, long_range.json, suites.{json,bin,idx} and manifest.json (with the digests of all
+others). With weights each item of `train` is a shard of its own, train-0, train-1, ..., named with
+its weight under "train_shards"; max_documents then counts in each. The key is the SHA-256 of what
+the content depends on, so the same request again costs only the digests of its files. The folder is
+written aside, made durable and renamed: it is whole or it is not there.
 
 Says JSON lines on stdout: {"event": "progress", "documents", "tokens"}, then {"event": "result",
 "tokens": folder, "documents", "train_tokens", "validation_tokens", "cached"}, or one {"event":
@@ -19,34 +25,25 @@ data or model folder cannot be used, 1 anything else.
 """
 
 import argparse
-import fcntl
 import hashlib
 import json
 import os
-import shutil
 import sys
-import time
 
-from tandem.documents import BadFile, read_documents, split_name
+from tandem.documents import read_documents, source_of
+from tandem.long_range import make_long_range
 from tandem.model_tokenizer import ModelTokenizer
 from tandem.passkey import make_prompts
-from tandem.token_shards import (
-    ShardWriter,
-    dtype_for,
-    read_shard,
-    sha256_of,
-    sync_folder,
-    write_durably,
-)
-from tandem.violations import DataRefused, Violations
+from tandem.record_forms import ALPACA_TEMPLATE, RecordForms
+from tandem.suites import write_suites
+from tandem.token_cache import FolderAside, cache_key, read_manifest
+from tandem.token_shards import read_shard, sha256_of, write_durably
+from tandem.tokenising import Tokenising, say
+from tandem.violations import BadFile, DataRefused, Violations
 
-CODE_VERSION = 1  # raise it when the same input would give other shards
-BATCH_CHARACTERS = 1 << 20
-PROGRESS_SECONDS = 1.0
-
-
-def say(event, **fields):
-    print(json.dumps({"event": event, **fields}), flush=True)
+CODE_VERSION = 2  # raise it when the same input would give other shards
+FILLER_TOKENS = 1 << 22  # of held-out text, in which passkeys and facts are hidden
+EVALUATION_KEYS = ("passkey", "needle", "recall", "key_value", "suite_items", "bos")
 
 
 # ---------------------------------------------------------------- sources
@@ -58,46 +55,89 @@ def digest_sources(request, violations):
     for split in ("train", "validation"):
         sources[split] = []
         for index, path in enumerate(request[split]):
-            field = f"data.{split}[{index}]"
-            try:
-                split_name(path)
-                size = os.path.getsize(path)
-                if size == 0:
-                    violations.add(field, f"{path} is empty; name a file with text")
-                    continue
-                entry = {"name": os.path.basename(path), "bytes": size, "sha256": sha256_of(path)}
-                sources[split].append(entry)
-            except BadFile as problem:
-                violations.add(field, str(problem))
-            except OSError as error:
-                violations.add(field, f"{path} cannot be read: {error.strerror or error}")
+            digest_source(f"data.{split}[{index}]", path, sources[split], violations)
     if not request["train"]:
         violations.add("data.train", "no file is named; name at least one")
     return sources
 
 
-def documents_of(request, split, violations):
-    """Texts of a split in file order, empty ones left out, at most max_documents of `train`."""
-    limit = request["max_documents"] if split == "train" else 0
-    taken = 0
-    for index, path in enumerate(request[split]):
-        field, in_file = f"data.{split}[{index}]", 0
+def digest_source(field, path, entries, violations):
+    try:
+        source = source_of(path)
+        files = source.files()
+        size = sum(os.path.getsize(file) for file in files)
+        if size == 0:
+            violations.add(field, f"{path} is empty; name a file with text")
+            return
+        digests = [sha256_of(file) for file in files]
+        whole = digests[0] if len(digests) == 1 else cache_key(digests)
+        entries.append({"name": os.path.basename(path), "bytes": size, "sha256": whole})
+    except BadFile as problem:
+        violations.add(field, str(problem))
+    except OSError as error:
+        violations.add(field, f"{path} cannot be read: {error.strerror or error}")
+
+
+def check_weights(request, violations):
+    weights, count = request.get("weights") or [], len(request["train"])
+    if not weights:
+        return
+    if len(weights) != count:
+        violations.add(
+            "data.weights",
+            f"{len(weights)} weights for {count} items of data.train; give one for each, or none",
+        )
+    for index, weight in enumerate(weights):
+        if not 0 < weight < float("inf"):
+            violations.add(f"data.weights[{index}]", f"is {weight}; must be above 0")
+
+
+class Reading:
+    """The documents of a request's splits, empty ones left out, and what is wrong with them."""
+
+    def __init__(self, request, tokenizer, violations):
+        self.request, self.violations = request, violations
+        self.weighted = bool(request.get("weights"))
+        self.forms = RecordForms(
+            request.get("text_key") or "text",
+            bool(request.get("train_on_prompt")),
+            tokenizer.chat_template,
+        )
+
+    def shard_names(self):
+        """Shard of each item of `train`."""
+        count = len(self.request["train"])
+        return [f"train-{i}" for i in range(count)] if self.weighted else ["train"] * count
+
+    def documents(self, split):
+        """(index of the item, Document) in file order."""
+        left = limit = self.request["max_documents"] if split == "train" else 0
+        for index, path in enumerate(self.request[split]):
+            if self.weighted:
+                left = limit
+            for document in self.of_item(f"data.{split}[{index}]", path):
+                yield index, document
+                left -= 1
+                if left == 0:
+                    break
+            if limit and left == 0 and not self.weighted:
+                return
+
+    def of_item(self, field, path):
+        in_file = 0
         try:
-            for kind, value in read_documents(path):
+            for kind, value in read_documents(path, self.forms):
                 if kind == "bad":
-                    violations.add(field, value)
-                    if violations.full(field):
+                    self.violations.add(field, value)
+                    if self.violations.full(field):
                         break
-                elif value:
+                elif any(text for text, _ in value.parts):
                     in_file += 1
-                    taken += 1
                     yield value
-                    if limit and taken == limit:
-                        return
-            if in_file == 0 and not any(known == field for known, _ in violations.found):
-                violations.add(field, f"{path} holds no text; name a file with text")
+            if in_file == 0 and not self.violations.names(field):
+                self.violations.add(field, f"{path} holds no text; name a file with text")
         except BadFile as problem:
-            violations.add(field, str(problem))
+            self.violations.add(field, str(problem))
 
 
 def held_out_rank(text):
@@ -105,21 +145,20 @@ def held_out_rank(text):
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
-def survey(request, violations):
+def survey(request, reading):
     """Reads everything once before tokenising: raises all that is wrong.
 
     Returns the threshold of the hold-out, None if validation files are given.
     """
-    lowest, documents = 2.0, 0
-    for text in documents_of(request, "train", violations):
-        lowest = min(lowest, held_out_rank(text))
+    violations, lowest, documents = reading.violations, 2.0, 0
+    for _, document in reading.documents("train"):
+        lowest = min(lowest, held_out_rank(document.text))
         documents += 1
-    if request["validation"]:
-        for _ in documents_of(request, "validation", violations):
-            pass
-        violations.raise_if_any()
-        return None
+    for _ in reading.documents("validation"):
+        pass
     violations.raise_if_any()
+    if request["validation"]:
+        return None
     if documents < 2:
         violations.add(
             "data.validation",
@@ -131,172 +170,82 @@ def survey(request, violations):
     return max(request["validation_fraction"], lowest + 2**-40)
 
 
-# ---------------------------------------------------------------- tokenising
-
-
-class Tokenising:
-    """Batches texts through the tokenizer into the two shards, and says how far it is."""
-
-    def __init__(self, tokenizer, folder):
-        self.tokenizer, self.said = tokenizer, time.monotonic()
-        dtype = dtype_for(tokenizer.vocab_size)
-        self.shards = {
-            split: ShardWriter(os.path.join(folder, split), dtype)
-            for split in ("train", "validation")
-        }
-        self.waiting, self.characters = [], 0
-
-    def add(self, split, text):
-        self.waiting.append((split, text))
-        self.characters += len(text)
-        if self.characters >= BATCH_CHARACTERS:
-            self.flush()
-
-    def flush(self):
-        batch, self.waiting, self.characters = self.waiting, [], 0
-        for (split, _), ids in zip(batch, self.tokenizer.encode_batch([text for _, text in batch])):
-            wrapped = self.tokenizer.wrap(ids)
-            self.check(wrapped)
-            if wrapped:
-                self.shards[split].append(wrapped)
-        if time.monotonic() - self.said >= PROGRESS_SECONDS:
-            self.said = time.monotonic()
-            say("progress", documents=self.documents(), tokens=self.tokens())
-
-    def check(self, ids):
-        if ids and max(ids) >= self.tokenizer.vocab_size:
-            raise DataRefused(
-                [
-                    (
-                        "model.path",
-                        f"the tokenizer gives the id {max(ids)}, but config.json's vocab_size is "
-                        f"{self.tokenizer.vocab_size}; the tokenizer belongs to another model",
-                    )
-                ]
-            )
-
-    def documents(self):
-        return sum(len(shard.lengths) for shard in self.shards.values())
-
-    def tokens(self):
-        return sum(shard.tokens for shard in self.shards.values())
-
-    def close(self):
-        self.flush()
-        for shard in self.shards.values():
-            shard.close()
+# ---------------------------------------------------------------- the folder's files
 
 
 def write_shards(request, tokenizer, folder, violations):
-    threshold = survey(request, violations)
-    work = Tokenising(tokenizer, folder)
-    for text in documents_of(request, "train", violations):
-        held_out = threshold is not None and held_out_rank(text) < threshold
-        work.add("validation" if held_out else "train", text)
-    for text in documents_of(request, "validation", violations):
-        work.add("validation", text)
+    reading = Reading(request, tokenizer, violations)
+    threshold = survey(request, reading)
+    names = reading.shard_names()
+    work = Tokenising(tokenizer, folder, [*dict.fromkeys(names), "validation"])
+    for index, document in reading.documents("train"):
+        held_out = threshold is not None and held_out_rank(document.text) < threshold
+        work.add("validation" if held_out else names[index], document)
+    for _, document in reading.documents("validation"):
+        work.add("validation", document)
     violations.raise_if_any()
     work.close()
-    say("progress", documents=work.documents(), tokens=work.tokens())
     return work.shards
 
 
-def check_lengths(request, train_tokens, validation_tokens):
-    """A chunk is read only while more than sequence_length tokens are left."""
+def train_shards(request, shards):
+    """The manifest's list: what training draws from, and in which proportion."""
+    weights = request.get("weights") or [1.0]
+    names = [name for name in shards if name != "validation"]
+    return [
+        {"name": name, "weight": weight, **counts(shards[name])}
+        for name, weight in zip(names, weights)
+    ]
+
+
+def counts(shard):
+    return {
+        "documents": len(shard.lengths),
+        "tokens": shard.tokens,
+        "masked": shard.mask is not None,
+    }
+
+
+def check_lengths(request, train, held_out):
+    """A chunk is read only while more than sequence_length tokens are left.
+
+    train: as train_shards; held_out: tokens.
+    """
     violations, needed = Violations(), request["sequence_length"] + 1
-    if train_tokens < needed:
+    weighted = bool(request.get("weights"))
+    for index, shard in enumerate(train):
+        if shard["tokens"] >= needed:
+            continue
         violations.add(
-            "data.train",
-            f"{train_tokens} tokens in all; a sequence of data.sequence_length needs {needed}: "
+            f"data.train[{index}]" if weighted else "data.train",
+            f"{shard['tokens']} tokens in all; a sequence of data.sequence_length needs {needed}: "
             "give more text or a shorter data.sequence_length",
         )
-    if validation_tokens < needed:
-        held = "data.validation" if request["validation"] else "data.validation_fraction"
+    if held_out < needed:
         violations.add(
-            held,
-            f"{validation_tokens} tokens are held out; a sequence of data.sequence_length needs "
+            "data.validation" if request["validation"] else "data.validation_fraction",
+            f"{held_out} tokens are held out; a sequence of data.sequence_length needs "
             f"{needed}: give more text, a larger data.validation_fraction or a shorter "
             "data.sequence_length",
         )
     violations.raise_if_any()
 
 
-def write_passkey(request, tokenizer, folder, violations):
-    settings = request.get("passkey") or {}
-    if not settings.get("prompts"):
-        return
-    edges = (tokenizer.bos is not None, tokenizer.eos is not None)
+def write_prompts(request, tokenizer, folder, violations):
+    """passkey.json and long_range.json, where they are asked for."""
+    before, after = tokenizer.edges()
     filler = []
-    for ids in read_shard(os.path.join(folder, "validation")):
-        filler += ids[edges[0] : len(ids) - edges[1]]
-    prompts = make_prompts(tokenizer, filler, settings, request["seed"], violations)
+    for ids in read_shard(os.path.join(folder, "validation"), FILLER_TOKENS):
+        filler += ids[len(before) : len(ids) - len(after)]
+    made = {}
+    settings, seed = request.get("passkey") or {}, request["seed"]
+    if settings.get("prompts"):
+        made["passkey.json"] = make_prompts(tokenizer, filler, settings, seed, violations)
+    made["long_range.json"] = make_long_range(tokenizer, filler, request, violations)
     violations.raise_if_any()
-    write_durably(os.path.join(folder, "passkey.json"), json.dumps(prompts).encode())
-
-
-# ---------------------------------------------------------------- cache
-
-
-def cache_key(content):
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def read_manifest(folder):
-    """The manifest if the folder is whole (sizes; training checks the digests), else None."""
-    try:
-        with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as file:
-            manifest = json.load(file)
-        sizes = {name: os.path.getsize(os.path.join(folder, name)) for name in manifest["files"]}
-        whole = all(sizes[name] == entry["bytes"] for name, entry in manifest["files"].items())
-        return manifest if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-class FolderAside:
-    """A folder beside the final one, locked while its writer lives: a kill leaves it unlocked."""
-
-    def __init__(self, cache, key):
-        os.makedirs(cache, exist_ok=True)
-        self.remove_abandoned(cache)
-        self.path = os.path.join(cache, f".{key[:16]}.{os.getpid()}.part")
-        os.mkdir(self.path)
-        self.lock = os.open(self.path, os.O_RDONLY)
-        fcntl.flock(self.lock, fcntl.LOCK_EX)
-
-    @staticmethod
-    def remove_abandoned(cache):
-        for name in os.listdir(cache):
-            if not (name.startswith(".") and name.endswith(".part")):
-                continue
-            path = os.path.join(cache, name)
-            try:
-                descriptor = os.open(path, os.O_RDONLY)
-            except OSError:
-                continue
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
-            except BlockingIOError:
-                pass
-            finally:
-                os.close(descriptor)
-
-    def commit(self, final):
-        """Renames to `final`. If another run was faster, its folder stays: same content."""
-        sync_folder(self.path)
-        if read_manifest(final) is None:
-            shutil.rmtree(final, ignore_errors=True)
-        try:
-            os.rename(self.path, final)
-        except OSError:
-            if read_manifest(final) is None:
-                raise
-        sync_folder(os.path.dirname(final))
-
-    def close(self):
-        shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self.lock)
+    for name, prompts in made.items():
+        if prompts["prompts"]:
+            write_durably(os.path.join(folder, name), json.dumps(prompts).encode())
 
 
 def write_manifest(folder, shards, tokenizer, sources, request, key):
@@ -307,6 +256,8 @@ def write_manifest(folder, shards, tokenizer, sources, request, key):
         }
         for name in sorted(os.listdir(folder))
     }
+    held_out = shards["validation"]
+    train = train_shards(request, shards)
     manifest = {
         "version": 1,
         "key": key,
@@ -315,16 +266,62 @@ def write_manifest(folder, shards, tokenizer, sources, request, key):
         "vocab_size": tokenizer.vocab_size,
         "bos": tokenizer.bos,
         "eos": tokenizer.eos,
-        "dtype": shards["train"].dtype,
+        "dtype": held_out.dtype,
         "max_id": max(shard.max_id for shard in shards.values()),
         "sources": sources,
+        "instruction_template": ALPACA_TEMPLATE,
         "validation": "files" if request["validation"] else "held-out documents",
-        "documents": {split: len(shard.lengths) for split, shard in shards.items()},
-        "tokens": {split: shard.tokens for split, shard in shards.items()},
+        "train_shards": train,
+        "validation_masked": held_out.mask is not None,
+        "documents": {
+            "train": sum(shard["documents"] for shard in train),
+            "validation": len(held_out.lengths),
+        },
+        "tokens": {
+            "train": sum(shard["tokens"] for shard in train),
+            "validation": held_out.tokens,
+        },
         "files": files,
     }
     write_durably(os.path.join(folder, "manifest.json"), json.dumps(manifest, indent=1).encode())
     return manifest
+
+
+# ---------------------------------------------------------------- all of it
+
+
+def content_of(request, tokenizer, sources, suites):
+    """What the folder's content depends on."""
+    template = tokenizer.chat_template
+    wanted = {name: request.get(name) for name in EVALUATION_KEYS if request.get(name)}
+    return {
+        "code": CODE_VERSION,
+        "tokenizer": [
+            tokenizer.sha256,
+            tokenizer.library,
+            tokenizer.bos,
+            tokenizer.eos,
+            tokenizer.vocab_size,
+            tokenizer.max_length,
+            template and [template.source, template.variables],
+        ],
+        "sources": {
+            split: [
+                [entry["sha256"], *source_of(path)[1:]]
+                for path, entry in zip(request[split], entries)
+            ]
+            for split, entries in sources.items()
+        },
+        "options": [
+            request["validation_fraction"],
+            request["max_documents"],
+            request.get("weights") or [],
+            request.get("text_key") or "text",
+            bool(request.get("train_on_prompt")),
+        ],
+        "evaluation": [wanted, request["seed"], request["sequence_length"]] if wanted else None,
+        "suites": suites,
+    }
 
 
 def prepare(request):
@@ -336,30 +333,20 @@ def prepare(request):
     except DataRefused:
         pass  # kept in `violations`: the files are looked at as well
     sources = digest_sources(request, violations)
+    suites = []
+    for index, path in enumerate(request.get("suites") or []):
+        digest_source(f"evaluate.suites[{index}]", path, suites, violations)
+    check_weights(request, violations)
     violations.raise_if_any()
-    content = {
-        "code": CODE_VERSION,
-        "tokenizer": [
-            tokenizer.sha256,
-            tokenizer.library,
-            tokenizer.bos,
-            tokenizer.eos,
-            tokenizer.vocab_size,
-        ],
-        "sources": {
-            split: [[entry["sha256"], *split_name(entry["name"])] for entry in entries]
-            for split, entries in sources.items()
-        },
-        "options": [request["validation_fraction"], request["max_documents"]],
-        "passkey": [request["passkey"], request["seed"]] if request.get("passkey") else None,
-    }
-    key = cache_key(content)
+    digests = [entry["sha256"] for entry in suites]
+    key = cache_key(content_of(request, tokenizer, sources, digests))
     final = os.path.join(request["cache"], key)
     manifest = read_manifest(final)
     cached = manifest is not None
-    if not cached:
-        manifest = fill_cache(request, tokenizer, sources, key, final, violations)
-    check_lengths(request, manifest["tokens"]["train"], manifest["tokens"]["validation"])
+    if cached:
+        check_lengths(request, manifest["train_shards"], manifest["tokens"]["validation"])
+    else:
+        manifest = fill_cache(request, tokenizer, {**sources, "suites": suites}, key, violations)
     return {
         "tokens": final,
         "documents": sum(manifest["documents"].values()),
@@ -369,14 +356,15 @@ def prepare(request):
     }
 
 
-def fill_cache(request, tokenizer, sources, key, final, violations):
+def fill_cache(request, tokenizer, sources, key, violations):
     aside = FolderAside(request["cache"], key)
     try:
         shards = write_shards(request, tokenizer, aside.path, violations)
-        check_lengths(request, shards["train"].tokens, shards["validation"].tokens)
-        write_passkey(request, tokenizer, aside.path, violations)
+        check_lengths(request, train_shards(request, shards), shards["validation"].tokens)
+        write_prompts(request, tokenizer, aside.path, violations)
+        write_suites(request, tokenizer, aside.path, violations)
         manifest = write_manifest(aside.path, shards, tokenizer, sources, request, key)
-        aside.commit(final)
+        aside.commit(os.path.join(request["cache"], key))
         return manifest
     finally:
         aside.close()

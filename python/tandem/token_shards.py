@@ -2,20 +2,25 @@
 
 NAME.bin holds the ids, one document after the other. NAME.idx, little-endian:
 
-    "MMIDIDX\\0\\0" | u64 version 1 | u8 dtype (4: i32, 8: u16) | u64 sequences n
+    "MMIDIDX\\0\\0" | u64 version 1 | u8 dtype (1: u8, 4: i32, 8: u16) | u64 sequences n
     u64 number of document indices, n+1
     i32 lengths[n] | i64 byte offsets[n] | i64 document index[n+1] = 0 ... n
+
+NAME.mask.bin/.idx, of the same lengths, is there where not every token is a label: u8, 1 where it
+is one. Documents are written as they come: four bytes of memory for each.
 """
 
 import hashlib
 import os
 import struct
+from array import array
 
 import numpy
 
 MAGIC = b"MMIDIDX\x00\x00"
-CODES = {"u16": 8, "i32": 4}
-TYPES = {"u16": "<u2", "i32": "<i4"}
+CODES = {"u8": 1, "i32": 4, "u16": 8}
+TYPES = {"u8": "u1", "i32": "<i4", "u16": "<u2"}
+INDEX_BLOCK = 1 << 20
 
 
 def dtype_for(vocab_size):
@@ -23,47 +28,79 @@ def dtype_for(vocab_size):
 
 
 class ShardWriter:
-    """Appends documents; Close writes the index and makes both files durable."""
+    """Appends documents; close writes the index and makes both files durable."""
 
     def __init__(self, prefix, dtype):
         self.prefix, self.dtype = prefix, dtype
-        self.lengths, self.max_id = [], -1
+        self.lengths, self.max_id, self.tokens = array("i"), -1, 0
         self.file = open(prefix + ".bin", "wb")
 
     def append(self, ids):
         """ids: a non-empty list of integers that fit the dtype."""
-        self.max_id = max(self.max_id, max(ids))
+        values = numpy.asarray(ids, dtype=TYPES[self.dtype])
+        self.max_id = max(self.max_id, int(values.max()))
         self.lengths.append(len(ids))
-        self.file.write(numpy.asarray(ids, dtype=TYPES[self.dtype]).tobytes())
-
-    @property
-    def tokens(self):
-        return sum(self.lengths)
+        self.tokens += len(ids)
+        self.file.write(values.tobytes())
 
     def close(self):
         self.file.flush()
         os.fsync(self.file.fileno())
         self.file.close()
+        with open(self.prefix + ".idx", "wb") as file:
+            self.write_index(file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def write_index(self, file):
         count, width = len(self.lengths), numpy.dtype(TYPES[self.dtype]).itemsize
-        lengths = numpy.asarray(self.lengths, dtype="<i4")
-        ends = numpy.cumsum(lengths, dtype="<i8") * width
-        offsets = numpy.concatenate((numpy.zeros(1, "<i8"), ends))[:count].astype("<i8")
-        head = MAGIC + struct.pack("<QBQQ", 1, CODES[self.dtype], count, count + 1)
-        documents = numpy.arange(count + 1, dtype="<i8")
-        write_durably(
-            self.prefix + ".idx", head + lengths.tobytes() + offsets.tobytes() + documents.tobytes()
-        )
+        lengths = numpy.array(self.lengths, dtype="<i4")
+        file.write(MAGIC + struct.pack("<QBQQ", 1, CODES[self.dtype], count, count + 1))
+        file.write(lengths.tobytes())
+        begin = 0
+        for start in range(0, count, INDEX_BLOCK):
+            ends = begin + numpy.cumsum(lengths[start : start + INDEX_BLOCK], dtype="<i8")
+            file.write((numpy.concatenate(([begin], ends[:-1])) * width).astype("<i8").tobytes())
+            begin = int(ends[-1])
+        for start in range(0, count + 1, INDEX_BLOCK):
+            stop = min(start + INDEX_BLOCK, count + 1)
+            file.write(numpy.arange(start, stop, dtype="<i8").tobytes())
 
 
-def read_shard(prefix):
-    """All documents of a small shard, as lists of ids. For passkey prompts and tests."""
+class LabelledShardWriter(ShardWriter):
+    """A shard with its mask, which comes to be with the first token that is no label."""
+
+    def __init__(self, prefix, dtype):
+        super().__init__(prefix, dtype)
+        self.mask = None
+
+    def append(self, ids, labels=None):
+        """labels: 0 or 1 for each id; None: all are labels."""
+        if labels is not None and self.mask is None:
+            self.mask = ShardWriter(self.prefix + ".mask", "u8")
+            for length in self.lengths:
+                self.mask.append(numpy.ones(length, "u1"))
+        super().append(ids)
+        if self.mask is not None:
+            self.mask.append(numpy.ones(len(ids), "u1") if labels is None else labels)
+
+    def close(self):
+        super().close()
+        if self.mask is not None:
+            self.mask.close()
+
+
+def read_shard(prefix, limit=None):
+    """Documents of a shard as lists of ids: all, or the first ones of `limit` tokens in all."""
     with open(prefix + ".idx", "rb") as file:
         index = file.read()
     code, count = struct.unpack_from("<BQ", index, len(MAGIC) + 8)
     dtype = next(name for name, known in CODES.items() if known == code)
     start = len(MAGIC) + struct.calcsize("<QBQQ")
     lengths = numpy.frombuffer(index, "<i4", count, start)
-    ids = numpy.fromfile(prefix + ".bin", dtype=TYPES[dtype])
+    if limit is not None:
+        lengths = lengths[: 1 + int(numpy.searchsorted(numpy.cumsum(lengths), limit))]
+    ids = numpy.fromfile(prefix + ".bin", dtype=TYPES[dtype], count=int(lengths.sum()))
     return [part.tolist() for part in numpy.split(ids, numpy.cumsum(lengths)[:-1])]
 
 

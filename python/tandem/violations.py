@@ -3,6 +3,14 @@
 MAX_PER_FIELD = 5
 
 
+class BadDocument(Exception):
+    """One document that cannot be used; reading can go on behind it."""
+
+
+class BadFile(Exception):
+    """The rest of the file cannot be read."""
+
+
 class DataRefused(Exception):
     """The user's data cannot be used; `violations` is a list of (field path, message)."""
 
@@ -22,6 +30,9 @@ class Violations:
 
     def full(self, field):
         return sum(1 for known, _ in self.found if known == field) >= MAX_PER_FIELD
+
+    def names(self, field):
+        return any(known == field for known, _ in self.found)
 
     def raise_if_any(self):
         if self.found:

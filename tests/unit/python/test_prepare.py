@@ -9,70 +9,12 @@ import sys
 
 import numpy
 import pytest
-import tokenizers
 import zstandard
 from conftest import ROOT
+from prepare_request import jsonl, make_model, refused, request_of, shards_of, text
 from tandem import documents, prepare, token_shards
-from tandem.violations import DataRefused
 
-WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
-
-
-def make_model(folder, vocab_size=400, **settings):
-    """A model folder with a byte-level tokenizer: 2 special tokens, 256 bytes."""
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {"<s>": 0, "</s>": 1, **{c: i + 2 for i, c in enumerate(alphabet)}}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = tokenizers.decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<s>", "</s>"])
-    folder.mkdir()
-    tokenizer.save(str(folder / "tokenizer.json"))
-    config = {"vocab_size": vocab_size, "bos_token_id": 0, "eos_token_id": 1}
-    (folder / "config.json").write_text(json.dumps(config))
-    settings = {"bos_token": "<s>", "eos_token": "</s>", **settings}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return tokenizer
-
-
-def text(number, words=40):
-    return f"Document {number}: " + " ".join(WORDS[(number * 7 + i * i) % 10] for i in range(words))
-
-
-def jsonl(*numbers):
-    return "".join(json.dumps({"text": text(n)}) + "\n" for n in numbers).encode()
-
-
-@pytest.fixture
-def request_of(tmp_path):
-    tokenizer = make_model(tmp_path / "model")
-    (tmp_path / "train.jsonl").write_bytes(jsonl(*range(60)))
-
-    def make(**changes):
-        request = {
-            "version": 1, "tokenizer": str(tmp_path / "model"), "cache": str(tmp_path / "cache"),
-            "train": [str(tmp_path / "train.jsonl")], "validation": [], "validation_fraction": 0.1,
-            "max_documents": 0, "sequence_length": 64, "seed": 0,
-        }  # fmt: skip
-        return {**request, **changes}
-
-    make.tokenizer, make.folder = tokenizer, tmp_path
-    return make
-
-
-def refused(request):
-    with pytest.raises(DataRefused) as caught:
-        prepare.prepare(request)
-    cache = request["cache"]
-    assert not os.path.isdir(cache) or os.listdir(cache) == [], "something is left in the cache"
-    return caught.value.violations
-
-
-def shards_of(result):
-    return {
-        s: token_shards.read_shard(os.path.join(result["tokens"], s))
-        for s in ("train", "validation")
-    }
+__all__ = ["request_of"]  # a fixture
 
 
 def test_documents_become_bos_ids_eos(request_of):
@@ -223,12 +165,12 @@ BAD_CONTENT = {  # name: (file name, content, what the message says)
     "blank": ("a.jsonl", b"\n\n", ["holds no text"]),
     "blank_txt": ("a.txt", b"\xef\xbb\xbf", ["holds no text"]),
     "ending": ("a.csv", b"x", ["unknown ending", ".jsonl"]),
-    "parquet": ("a.parquet", b"PAR1", ["unknown ending"]),
+    "packed_parquet": ("a.parquet.gz", b"PAR1", ["unknown ending"]),
     "not_json": ("a.jsonl", jsonl(1) + b"{'text': 1}\n", ["line 2", "not JSON"]),
     "cut_json": ("a.jsonl", jsonl(1) + b'{"text": "abc', ["line 2", "not JSON"]),
     "deep_json": ("a.jsonl", b"[" * 100000, ["line 1", "not JSON"]),
     "array": ("a.jsonl", b'["text"]\n', ["line 1", "JSON list"]),
-    "no_text": ("a.jsonl", b'{"instruction": "a", "output": "b"}', ["line 1", "instruction"]),
+    "no_text": ("a.jsonl", b'{"title": "a", "body": "b"}', ["line 1", "body, title", "`messages`"]),
     "text_number": ("a.jsonl", b'{"text": 5}\n', ["line 1", "JSON number", "string"]),
     "text_null": ("a.jsonl", b'{"text": null}\n', ["line 1", "JSON null"]),
     "surrogate": ("a.jsonl", b'{"text": "ab\\ud800"}\n', ["line 1", "surrogate", "character 2"]),
@@ -263,7 +205,7 @@ def bad_requests(make):
     (folder / "tiny.txt").write_text("tiny")
     return {
         "missing_file": (dict(train=[str(folder / "none.jsonl")]), "data.train[0]", "No such file"),
-        "folder": (dict(train=[str(folder / "model.txt")]), "data.train[0]", "cannot be read"),
+        "folder": (dict(train=[str(folder / "model.txt")]), "data.train[0]", "state.json"),
         "no_files": (dict(train=[]), "data.train", "no file is named"),
         "one_document": (dict(train=[str(folder / "one.txt")]), "data.validation", "single"),
         "few_tokens": (dict(sequence_length=100000), "data.train", "100001"),
@@ -382,4 +324,6 @@ def test_large_files_are_read_in_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "BLOCK_BYTES", 7)
     (tmp_path / "a.jsonl").write_bytes(jsonl(*range(5)))
     read = list(documents.read_documents(str(tmp_path / "a.jsonl")))
-    assert read == [("document", text(n)) for n in range(5)]
+    assert [(kind, document.text) for kind, document in read] == [
+        ("document", text(n)) for n in range(5)
+    ]
