@@ -1,0 +1,242 @@
+"""A benchmark's published files to a suite file for evaluate.suites.
+
+    python -m tandem.convert_suite NAME FILE... > NAME.jsonl
+
+NAME, and what is read (JSONL as the authors publish it, or the same columns as Parquet):
+
+    piqa            valid.jsonl, with valid-labels.lst where `label` is no column
+    arc_easy, arc_challenge    ARC-*-Test.jsonl            openbookqa    test.jsonl
+    hellaswag       hellaswag_val.jsonl                    boolq         SuperGLUE's val.jsonl
+    winogrande      dev.jsonl, with dev-labels.lst where `answer` is no column
+    lambada         lambada_test.jsonl ({"text"})
+    mmlu            dev/*.csv test/*.csv; or Parquet files with the column `subject`, those for the
+                    five examples with `dev` in their name
+
+Prompts and scoring are lm-evaluation-harness 0.4.13's, zero-shot but for MMLU (five examples, the
+first of the subject's dev split). Metric: acc_norm for ARC-Challenge, HellaSwag and OpenBookQA, acc
+else (method.md §8). Rows that already are {"query", "choices", "gold"} are taken as the question
+and its choices. Items keep the files' order. Exit codes: 0 written, 2 a file cannot be used.
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import sys
+
+from tandem.columnar import columnar_records
+from tandem.documents import guarded_blocks, numbered_lines, source_of
+from tandem.record_forms import parse_line
+from tandem.violations import BadDocument, BadFile
+
+LETTERS = ("A", "B", "C", "D")
+MMLU_EXAMPLES = 5
+
+
+class EveryColumn:
+    def __contains__(self, name):
+        return True
+
+
+# ---------------------------------------------------------------- questions
+
+
+def piqa(row):
+    question = row["goal"] if "goal" in row else row["query"]
+    choices = [row["sol1"], row["sol2"]] if "sol1" in row else row["choices"]
+    answer = row["label"] if "label" in row else row["gold"]
+    return choice_item(f"Question: {question}\nAnswer:", choices, answer)
+
+
+def science_question(row):
+    """ARC and OpenBookQA: (question, choices, index of the answer)."""
+    if "query" in row:
+        return row["query"], row["choices"], row["gold"]
+    question = row.get("question", row)
+    if isinstance(question, dict):
+        stem = question["stem"] if "stem" in question else question["question_stem"]
+        found = question["choices"]
+    else:
+        stem, found = question, row["choices"]
+    if isinstance(found, dict):
+        texts, labels = found["text"], found["label"]
+    else:
+        texts, labels = [c["text"] for c in found], [c["label"] for c in found]
+    return stem, texts, labels.index(row["answerKey"].strip())
+
+
+def arc(row):
+    question, choices, answer = science_question(row)
+    return choice_item(f"Question: {question}\nAnswer:", choices, answer)
+
+
+def openbookqa(row):
+    return choice_item(*science_question(row))
+
+
+def hellaswag(row):
+    if "query" in row:
+        return choice_item(row["query"], row["choices"], row["gold"])
+    context = f"{row['activity_label']}: {row['ctx_a']} {row['ctx_b'].capitalize()}"
+    return choice_item(wikihow(context), [wikihow(e) for e in row["endings"]], int(row["label"]))
+
+
+def wikihow(text):
+    """Without the brackets that WikiHow's pages left in the data."""
+    text = text.strip().replace(" [title]", ". ")
+    return re.sub(r"\[.*?\]", "", text).replace("  ", " ")
+
+
+def winogrande(row):
+    """Partial scoring: what follows the blank, behind the sentence with either option."""
+    before, _, after = row["sentence"].partition("_")
+    contexts = [before + row["option1"], before + row["option2"]]
+    answer = {"1": 0, "2": 1}[str(row["answer"])]
+    return {"contexts": contexts, "continuation": after.strip(), "answer": answer}
+
+
+def boolq(row):
+    context = f"{row['passage']}\nQuestion: {row['question']}?\nAnswer:"
+    return choice_item(context, ["no", "yes"], int(row["label"]))
+
+
+def lambada(row):
+    *context, last = row["text"].split(" ")
+    return {"context": " ".join(context), "continuation": " " + last}
+
+
+def choice_item(context, choices, answer):
+    return {"context": context, "choices": list(choices), "answer": int(answer)}
+
+
+SUITES = {
+    "piqa": (piqa, "acc"),
+    "arc_easy": (arc, "acc"),
+    "arc_challenge": (arc, "acc_norm"),
+    "hellaswag": (hellaswag, "acc_norm"),
+    "winogrande": (winogrande, "acc"),
+    "openbookqa": (openbookqa, "acc_norm"),
+    "boolq": (boolq, "acc"),
+    "lambada": (lambada, "lambada"),
+}
+
+
+# ---------------------------------------------------------------- MMLU
+
+
+def mmlu_items(paths):
+    examples, questions = {}, {}
+    for path in paths:
+        for row in mmlu_rows(path):
+            into = examples if "dev" in os.path.basename(path) else questions
+            into.setdefault(row["subject"], []).append(row)
+    for subject, rows in questions.items():
+        if len(examples.get(subject, [])) < MMLU_EXAMPLES:
+            raise BadFile(
+                f"{subject} has {len(examples.get(subject, []))} examples; {MMLU_EXAMPLES} are "
+                f"needed: name its dev file too, as dev/{subject}_dev.csv"
+            )
+        words = subject.replace("_", " ")
+        head = f"The following are multiple choice questions (with answers) about {words}.\n\n"
+        for row in examples[subject][:MMLU_EXAMPLES]:
+            head += f"{mmlu_question(row)} {LETTERS[row['answer']]}\n\n"
+        for row in rows:
+            item = choice_item(head + mmlu_question(row), LETTERS, row["answer"])
+            yield {**item, "group": subject}
+
+
+def mmlu_rows(path):
+    """{subject, question, choices, answer: index}."""
+    if not path.endswith(".csv"):
+        for _, row in rows_of(path):
+            yield {**row, "answer": int(row["answer"])}
+        return
+    subject = re.sub(r"_(dev|test|val)\.csv$", "", os.path.basename(path))
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            for number, row in enumerate(csv.reader(file), 1):
+                if len(row) != 6 or row[5] not in LETTERS:
+                    raise BadFile(f"{path}, row {number} is not question, A, B, C, D, answer")
+                answer = LETTERS.index(row[5])
+                yield {
+                    "subject": subject, "question": row[0], "choices": row[1:5], "answer": answer
+                }  # fmt: skip
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadFile(f"{path} cannot be read ({error})") from error
+
+
+def mmlu_question(row):
+    choices = "".join(f"\n{a}. {text}" for a, text in zip(LETTERS, row["choices"]))
+    return f"{row['question'].strip()}{choices}\nAnswer:"
+
+
+# ---------------------------------------------------------------- files
+
+
+def rows_of(path):
+    """(place, row) of JSONL or Parquet. Raises BadFile, BadDocument."""
+    source = source_of(path)
+    if source.kind == ".jsonl":
+        for number, line in numbered_lines(path, guarded_blocks(path, source.compression)):
+            yield f"{path}, line {number}", parse_line(line)
+    else:
+        for number, row in enumerate(columnar_records(path, source.kind, EveryColumn())):
+            yield f"{path}, row {number}", row
+
+
+def labels_of(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().split()
+    except OSError as error:
+        raise BadFile(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def items(name, paths):
+    """Items of a suite. Raises BadFile, BadDocument."""
+    if name == "mmlu":
+        yield from mmlu_items(paths)
+        return
+    make, labels = SUITES[name][0], []
+    for path in paths:
+        if path.endswith(".lst"):
+            labels += labels_of(path)
+    number = 0
+    for path in paths:
+        if path.endswith(".lst"):
+            continue
+        for place, row in rows_of(path):
+            if labels and number < len(labels):
+                row = {**row, "label": labels[number], "answer": labels[number]}
+            number += 1
+            try:
+                yield make(row)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise BadDocument(f"{place} is not as {name} is published ({error!r})") from error
+    if labels and number != len(labels):
+        raise BadFile(f"{len(labels)} labels for {number} questions; name the files that belong")
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m tandem.convert_suite",
+        description="A benchmark's published files to a suite file for evaluate.suites.",
+        epilog="Which files each suite needs: the head of python/tandem/convert_suite.py.",
+    )
+    parser.add_argument("name", choices=[*SUITES, "mmlu"])
+    parser.add_argument("files", nargs="+")
+    chosen = parser.parse_args(arguments)
+    metric = "acc" if chosen.name == "mmlu" else SUITES[chosen.name][1]
+    try:
+        lines = [json.dumps(item, ensure_ascii=False) for item in items(chosen.name, chosen.files)]
+    except (BadFile, BadDocument) as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    print(json.dumps({"suite": chosen.name, "metric": metric}))
+    print("\n".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
