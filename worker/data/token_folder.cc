@@ -1,4 +1,5 @@
 // The folder around the shards: manifest.json and passkey.json.
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "base/digest.h"
@@ -49,14 +50,46 @@ std::string CompareFile(const std::string& folder, const std::string& name, cons
   return "";
 }
 
+Result<std::vector<TrainShard>> TrainShardsOf(const json& manifest) {
+  if (!manifest.contains("train_shards")) return std::vector<TrainShard>{{"train", 1}};
+  std::vector<TrainShard> shards;
+  const json& list = manifest["train_shards"];
+  for (size_t i = 0; list.is_array() && i < list.size(); ++i) {
+    TrainShard shard;
+    shard.name = StringOf(list[i], "name");
+    if (list[i].contains("weight") && list[i]["weight"].is_number()) {
+      shard.weight = list[i]["weight"].get<double>();
+    } else {
+      shard.weight = 0;
+    }
+    if (shard.name.empty() || shard.name.find('/') != std::string::npos ||
+        !std::isfinite(shard.weight) || shard.weight <= 0) {
+      return InvalidArgument("train_shards[" + std::to_string(i) +
+                             "] needs a plain name and a weight above 0");
+    }
+    shards.push_back(shard);
+  }
+  if (shards.empty()) return InvalidArgument("train_shards must list at least one shard");
+  return shards;
+}
+
 void CheckFiles(const std::string& folder, const json& manifest, bool check_digests,
                 std::vector<std::string>* bad) {
   const json none = json::object();
   const json& files =
       manifest.contains("files") && manifest["files"].is_object() ? manifest["files"] : none;
-  for (const char* name : {"train.bin", "train.idx", "validation.bin", "validation.idx"}) {
-    if (!files.contains(name)) {
-      bad->push_back(std::string("manifest.json does not name ") + name);
+  std::vector<std::string> names = {"validation"};
+  const Result<std::vector<TrainShard>> shards = TrainShardsOf(manifest);
+  if (!shards.ok()) {
+    bad->push_back("manifest.json: " + shards.status().message());
+  } else {
+    for (const TrainShard& shard : *shards) names.push_back(shard.name);
+  }
+  for (const std::string& name : names) {
+    for (const char* ending : {".bin", ".idx"}) {
+      if (!files.contains(name + ending)) {
+        bad->push_back("manifest.json does not name " + name + ending);
+      }
     }
   }
   for (const auto& item : files.items()) {
@@ -116,6 +149,14 @@ Status CheckTokenFolder(const std::string& folder, const TokenExpectations& expe
   std::string text;
   for (const std::string& line : bad) text += (text.empty() ? "" : "\n") + folder + ": " + line;
   return bad.empty() ? Status::Ok() : InvalidArgument(text);
+}
+
+Result<std::vector<TrainShard>> ReadTrainShards(const std::string& folder) {
+  const std::string path = JoinPath(folder, "manifest.json");
+  TANDEM_ASSIGN_OR_RETURN(const json manifest, ReadJson(path));
+  Result<std::vector<TrainShard>> shards = TrainShardsOf(manifest);
+  if (!shards.ok()) return InvalidArgument(path + ": " + shards.status().message());
+  return shards;
 }
 
 Result<std::vector<PasskeyPrompt>> ReadPasskeyPrompts(const std::string& folder,

@@ -35,11 +35,11 @@ Status ParseIndex(const std::string& index, const std::string& where, int* id_by
     return InvalidArgument(where + ": version is " + std::to_string(version) + "; must be 1");
   }
   const int dtype = LoadAt<uint8_t>(index, 17);
-  if (dtype != 4 && dtype != 8) {
+  if (dtype != 1 && dtype != 4 && dtype != 8) {
     return InvalidArgument(where + ": dtype is " + std::to_string(dtype) +
-                           "; allowed: 4 (int32), 8 (uint16)");
+                           "; allowed: 1 (uint8), 4 (int32), 8 (uint16)");
   }
-  *id_bytes = dtype == 4 ? 4 : 2;
+  *id_bytes = dtype == 8 ? 2 : dtype;
   const auto n = LoadAt<uint64_t>(index, 18);
   const auto m = LoadAt<uint64_t>(index, 26);
   const uint64_t limit = static_cast<uint64_t>(kMaxIndexBytes);
@@ -106,7 +106,10 @@ void TokenShard::Read(int64_t begin, int64_t count, int64_t* ids) const {
   TANDEM_CHECK_MSG(begin >= 0 && count >= 0 && begin + count <= num_tokens(),
                    "tokens " + std::to_string(begin) + " + " + std::to_string(count) + " of " +
                        std::to_string(num_tokens()));
-  if (id_bytes_ == 2) {
+  if (id_bytes_ == 1) {
+    const auto* from = static_cast<const uint8_t*>(mapping_) + begin;
+    std::copy(from, from + count, ids);
+  } else if (id_bytes_ == 2) {
     const auto* from = static_cast<const uint16_t*>(mapping_) + begin;
     std::copy(from, from + count, ids);
   } else {
@@ -114,6 +117,14 @@ void TokenShard::Read(int64_t begin, int64_t count, int64_t* ids) const {
     const auto* from = static_cast<const uint32_t*>(mapping_) + begin;
     std::copy(from, from + count, ids);
   }
+}
+
+std::vector<int64_t> TokenShard::DocumentStarts(int64_t begin, int64_t count) const {
+  const auto first = std::upper_bound(begins_.begin(), begins_.end(), begin);
+  const auto last = std::lower_bound(first, begins_.end(), begin + count);
+  std::vector<int64_t> starts(first, last);
+  for (int64_t& start : starts) start -= begin;
+  return starts;
 }
 
 int64_t TokenShard::MaxId() const {

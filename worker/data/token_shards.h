@@ -3,8 +3,8 @@
 //
 // A shard is a pair in Megatron's format, NAME.bin (the ids, one document after the other) and
 // NAME.idx:
-//   "MMIDIDX\0\0" | u64 version = 1 | u8 dtype (4: i32, 8: u16) | u64 sequences n | u64 document
-//   indices m i32 lengths[n] | i64 byte offsets[n] | i64 document index[m] (0 ... n)
+//   "MMIDIDX\0\0" | u64 version = 1 | u8 dtype (1: u8, 4: i32, 8: u16) | u64 sequences n | u64
+//   document indices m i32 lengths[n] | i64 byte offsets[n] | i64 document index[m] (0 ... n)
 // Beside it lies manifest.json: version, tokenizer_sha256, vocab_size, max_id, files {name: {bytes,
 // sha256}}, ... Training reads chunks of the concatenated documents (method.md §7, packing): chunk
 // c holds tokens cT ... cT+T-1, and is emitted only while more than T tokens are left, so the tail
@@ -36,6 +36,9 @@ class TokenShard {
   // ids of tokens begin ... begin+count-1 of the concatenation; they must exist.
   void Read(int64_t begin, int64_t count, int64_t* ids) const;
 
+  // Where documents begin among tokens begin+1 ... begin+count-1, counted from `begin`, ascending.
+  std::vector<int64_t> DocumentStarts(int64_t begin, int64_t count) const;
+
   // Chunks of T tokens: (num_tokens - 1) / T.
   int64_t NumChunks(int64_t T) const { return num_tokens() > 0 ? (num_tokens() - 1) / T : 0; }
   void ReadChunk(int64_t chunk, int64_t T, int64_t* ids) const { Read(chunk * T, T, ids); }
@@ -60,6 +63,14 @@ struct TokenExpectations {
 // Checks manifest.json and the files it names. All violations at once. Absent validation files are
 // an error here: a conversion without a held-out loss has no verdict.
 Status CheckTokenFolder(const std::string& folder, const TokenExpectations& expected);
+
+// A shard that training reads, as manifest.json lists it under train_shards; a folder without that
+// key has the one shard `train`.
+struct TrainShard {
+  std::string name;
+  double weight = 1;  // > 0
+};
+Result<std::vector<TrainShard>> ReadTrainShards(const std::string& folder);
 
 struct PasskeyPrompt {
   int64_t distance = 0;      // tokens between the key and the question

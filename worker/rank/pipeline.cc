@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/digest.h"
 #include "base/files.h"
 #include "base/log.h"
 #include "worker/model/model_digest.h"
@@ -50,14 +51,12 @@ void Pipeline::LoadTokens() {
   TokenExpectations expected;
   expected.vocab_size = model_->config().vocab_size;
   expected.check_digests = is_first();
-  RequireData(CheckTokenFolder(plan_.data.tokens, expected));
-  train_ = ValueOr(TokenShard::Open(JoinPath(plan_.data.tokens, "train")), RequireData);
-  if (train_->NumChunks(plan_.data.sequence_length) < 1) {
-    RequireData(InvalidArgument("data.train has " + std::to_string(train_->num_tokens()) +
-                                " tokens; one sequence needs more than data.sequence_length = " +
-                                std::to_string(plan_.data.sequence_length) +
-                                "; add text or lower it"));
+  const std::string tokenizer = JoinPath(plan_.model, "tokenizer.json");
+  if (is_first() && PathExists(tokenizer)) {
+    expected.tokenizer_sha256 = ValueOr(Sha256OfFile(tokenizer), RequireData);
   }
+  RequireData(CheckTokenFolder(plan_.data.tokens, expected));
+  train_ = ValueOr(TrainingData::Open(plan_.data.tokens, plan_.data.sequence_length), RequireData);
 }
 
 void Pipeline::Resume() {
@@ -130,8 +129,7 @@ bool Pipeline::RunStage(int64_t stage_index, int64_t first_step) {
     resumed_state_.clear();
   }
   SendEvent("stage_started", stage_index, "{}");
-  const Sampler sampler(plan_.seed, stage_index, train_->NumChunks(plan_.data.sequence_length),
-                        plan.batch_size);
+  const Sampler sampler = train_->MakeSampler(plan_.seed, stage_index, plan.batch_size);
   for (int64_t step = first_step; step < plan.steps; ++step) {
     const int64_t start_ns = clock_.MonotonicNs();
     const StepReport report = stage->Step(step, ReadBatch(sampler, stage_index, step));
@@ -152,12 +150,16 @@ bool Pipeline::RunStage(int64_t stage_index, int64_t first_step) {
 
 StepBatch Pipeline::ReadBatch(const Sampler& sampler, int64_t stage_index, int64_t step) const {
   const int64_t T = plan_.data.sequence_length, rank = collective_.rank();
-  const std::vector<int64_t> chunks = sampler.ChunksOfRank(step, rank, collective_.size());
+  const std::vector<ChunkPlace> places = sampler.PlacesOfRank(step, rank, collective_.size());
+  const auto B = static_cast<int64_t>(places.size());
   StepBatch batch;
-  batch.ids_BT = at::empty({static_cast<int64_t>(chunks.size()), T}, at::kLong);
-  int64_t* ids = batch.ids_BT.mutable_data_ptr<int64_t>();
-  for (size_t b = 0; b < chunks.size(); ++b) {
-    train_->ReadChunk(chunks[b], T, ids + static_cast<int64_t>(b) * T);
+  batch.ids_BT = at::empty({B, T}, at::kLong);
+  if (train_->masked()) batch.label_mask_BT = at::empty({B, T}, at::kByte);
+  for (int64_t b = 0; b < B; ++b) {
+    const ChunkPlace& place = places[static_cast<size_t>(b)];
+    train_->ReadIds(place, batch.ids_BT.mutable_data_ptr<int64_t>() + b * T);
+    if (!train_->masked()) continue;
+    train_->ReadLabels(place, batch.label_mask_BT.mutable_data_ptr<uint8_t>() + b * T);
   }
   const int64_t batch_size = plan_.stages[static_cast<size_t>(stage_index)].batch_size;
   batch.first_sample = rank * (batch_size / collective_.size());

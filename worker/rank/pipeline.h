@@ -14,8 +14,7 @@
 #include "base/clock.h"
 #include "worker/checkpoint/checkpoint.h"
 #include "worker/comm/collective.h"
-#include "worker/data/sampler.h"
-#include "worker/data/token_shards.h"
+#include "worker/data/training_data.h"
 #include "worker/model/llama.h"
 #include "worker/model/parameters.h"
 #include "worker/plan/plan.h"
@@ -59,7 +58,7 @@ class Pipeline {
   std::string base_sha256_;
   std::unique_ptr<Llama> model_;
   std::unique_ptr<Parameters> parameters_;
-  std::unique_ptr<TokenShard> train_;
+  std::unique_ptr<TrainingData> train_;
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<CheckpointKeeper> keeper_;
   std::unique_ptr<ProgressReporter> progress_;

@@ -26,6 +26,9 @@ class NonFiniteLoss : public std::runtime_error {
 struct StepBatch {
   at::Tensor ids_BT;         // int64
   int64_t first_sample = 0;  // number of its first sequence in the global batch
+  // (B,T) uint8, 1: the token is a label, predicted from those before it. Undefined: all are, in
+  // the batches of all ranks.
+  at::Tensor label_mask_BT = {};
 };
 
 // All over the global batch.

@@ -59,6 +59,16 @@ TEST_F(TokenFolderTest, RefusesAMissingSplit) {
   ExpectRefused("does not name validation.bin");
 }
 
+TEST_F(TokenFolderTest, EveryShardOfTheListMustBeThere) {
+  manifest_["train_shards"] = {{{"name", "train"}, {"weight", 1}},
+                               {{"name", "train-1"}, {"weight", 2}}};
+  ExpectRefused("does not name train-1.bin");
+  manifest_["train_shards"].erase(1);
+  EXPECT_TRUE(Check().ok()) << Check().ToString();
+  manifest_["train_shards"][0]["weight"] = "much";
+  ExpectRefused("train_shards[0] needs a plain name");
+}
+
 TEST_F(TokenFolderTest, FindsAFlippedBit) {
   std::string bytes = *ReadFile(folder_.File("train.bin"));
   bytes[3] = static_cast<char>(bytes[3] ^ 4);
