@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "cli/job_text.h"
@@ -11,6 +12,7 @@ namespace tandem::cli {
 namespace {
 
 constexpr int kBarCells = 20;
+constexpr double kUndefined = std::numeric_limits<double>::quiet_NaN();
 const std::vector<std::string> kModes = {"softmax",     "hybrid",     "window_only",
                                          "linear_only", "sinks_only", "none"};
 
@@ -52,9 +54,9 @@ std::string ModeTable(const v1::ComponentReport& report, int64_t sinks, const Te
     const auto found = report.components().find(mode);
     if (found == report.components().end()) continue;
     const auto& result = found->second;
-    std::string recovered = Right(Percent(result.recovered()), 6);
-    if (std::isfinite(result.recovered()))
-      recovered += "  " + Bar(result.recovered(), kBarCells, style);
+    const double share = result.has_recovered() ? result.recovered() : kUndefined;
+    std::string recovered = Right(Percent(share), 6);
+    if (std::isfinite(share)) recovered += "  " + Bar(share, kBarCells, style);
     rows.push_back({mode, ModeWords(mode, sinks), Right(Fixed(result.loss(), 4), 7),
                     Right(Fixed(result.perplexity(), 2), 10), recovered});
   }
@@ -69,7 +71,8 @@ std::string VerdictText(const v1::ComponentReport& report, const TextStyle& styl
   if (!report.verdict_reason().empty()) text += "  " + report.verdict_reason() + "\n";
   text += "  What the linear branch adds to the window: " + Fixed(report.linear_delta(), 4) +
           " nats per token (95 %: " + Fixed(report.linear_delta_low(), 4) + " to " +
-          Fixed(report.linear_delta_high(), 4) + "), " + Percent(report.beyond_window()) +
+          Fixed(report.linear_delta_high(), 4) + "), " +
+          Percent(report.has_beyond_window() ? report.beyond_window() : kUndefined) +
           " of what lies beyond the window.\n";
   return text;
 }
@@ -91,8 +94,8 @@ std::string PasskeyTable(const v1::ComponentReport& report) {
          Table(rows);
 }
 
-nlohmann::json Number(double value) {
-  return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr);
+nlohmann::json Number(double value, bool is_set = true) {
+  return is_set && std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr);
 }
 
 }  // namespace
@@ -118,14 +121,17 @@ nlohmann::json ResultJson(const v1::Job& job) {
   result["components"] = nlohmann::json::object();
   if (!job.has_report()) return result;
   result["verdict_reason"] = report.verdict_reason();
-  result["linear_capability"] = Number(report.linear_capability());
-  result["beyond_window"] = Number(report.beyond_window());
+  result["linear_capability"] = Number(report.linear_capability(), report.has_linear_capability());
+  result["beyond_window"] = Number(report.beyond_window(), report.has_beyond_window());
   result["state_swap_delta"] = Number(report.state_swap_delta());
   result["linear_delta"] = {{"value", Number(report.linear_delta())},
                             {"low", Number(report.linear_delta_low())},
                             {"high", Number(report.linear_delta_high())}};
-  for (const auto& [mode, component] : report.components())
+  for (const auto& [mode, component] : report.components()) {
     result["components"][mode] = ProtoToJson(component);
+    result["components"][mode]["recovered"] =
+        Number(component.recovered(), component.has_recovered());
+  }
   result["passkey"] = nlohmann::json::array();
   for (const auto& row : report.passkey()) result["passkey"].push_back(ProtoToJson(row));
   return result;

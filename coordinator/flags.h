@@ -25,9 +25,4 @@ struct ParsedFlags {
 
 ParsedFlags ParseFlags(int argc, const char* const* argv);
 
-// "127.0.0.1:7600" -> host and port; false when it is not HOST:PORT.
-bool SplitAddress(const std::string& address, std::string* host, int* port);
-// 127.0.0.0/8, ::1 or localhost.
-bool IsLoopback(const std::string& host);
-
 }  // namespace tandem

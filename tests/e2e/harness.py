@@ -185,7 +185,11 @@ class Cluster:
             agent.wait()
             self.start_worker(0)
             return True
-        pids = processes("mpirun" if victim == "mpirun" else "tandem-rank", agent.pid)
+        pids = self.gang(victim)
         for pid in pids[:1]:
             os.kill(pid, signal.SIGKILL)
         return bool(pids)
+
+    def gang(self, kind):
+        """Pids of the living mpirun or ranks of the first worker."""
+        return processes("mpirun" if kind == "mpirun" else "tandem-rank", self.workers[0].pid)

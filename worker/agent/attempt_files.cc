@@ -80,15 +80,18 @@ Result<v1::ComponentReport> ReadComponentReport(const std::string& path) {
 std::string LastErrorLines(const std::string& attempt_folder) {
   const auto names = ListFolder(attempt_folder);
   std::string lines;
+  bool ranks_ran = false;
   if (names.ok()) {
     for (const std::string& name : *names) {
       if (!name.starts_with("rank-") || !name.ends_with(".err")) continue;
+      ranks_ran = true;
       const std::string said = LastLines(JoinPath(attempt_folder, name), 600);
       if (!said.empty()) lines += (lines.empty() ? "" : "\n") + said;
       if (lines.size() > 1200) break;
     }
   }
-  return lines.empty() ? LastLines(JoinPath(attempt_folder, "mpirun.err")) : lines;
+  // Once ranks ran, mpirun only adds its banner around an exit code that is known already.
+  return ranks_ran ? lines : LastLines(JoinPath(attempt_folder, "mpirun.err"));
 }
 
 }  // namespace tandem::agent

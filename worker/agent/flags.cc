@@ -4,11 +4,11 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
 #include <cstdlib>
 #include <thread>
 
 #include "base/files.h"
+#include "base/flag_text.h"
 #include "worker/agent/worker_folder.h"
 
 namespace tandem::agent {
@@ -16,30 +16,6 @@ namespace {
 
 // A socket's path has at most 107 bytes; below the runtime folder we need about 30.
 constexpr size_t kMaxRuntimeBytes = 72;
-
-// Numbers arrive as text, so that one run reports every bad flag, not only the first.
-void ReadNumber(const std::string& text, const std::string& flag, int64_t low, int64_t high,
-                int64_t unit, int64_t& out, std::vector<std::string>& errors) {
-  if (text.empty()) return;
-  int64_t value = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
-  const bool whole = parsed.ec == std::errc() && parsed.ptr == text.data() + text.size();
-  if (whole && value >= low && value <= high) {
-    out = value * unit;
-    return;
-  }
-  errors.push_back(flag + " is '" + text + "'; must be a whole number in [" + std::to_string(low) +
-                   ", " + std::to_string(high) + "]");
-}
-
-bool IsAddress(const std::string& address, int lowest_port) {
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos || colon == 0) return false;
-  int port = -1;
-  const char* end = address.data() + address.size();
-  const auto parsed = std::from_chars(address.data() + colon + 1, end, port);
-  return parsed.ec == std::errc() && parsed.ptr == end && port >= lowest_port && port <= 65535;
-}
 
 bool IsName(const std::string& name) {
   return !name.empty() && name.size() <= 63 && name[0] != '.' &&
@@ -79,9 +55,11 @@ void FillDefaults(AgentFlags& flags, const std::string& binary_folder) {
 }
 
 void Check(const AgentFlags& flags, std::vector<std::string>& errors) {
+  std::string host;
+  int port = 0;
   if (flags.coordinator.empty()) {
     errors.push_back("--coordinator is missing; name the coordinator's HOST:PORT");
-  } else if (!IsAddress(flags.coordinator, 1)) {
+  } else if (!SplitAddress(flags.coordinator, &host, &port) || port == 0) {
     errors.push_back("--coordinator is '" + flags.coordinator +
                      "'; must be HOST:PORT, as in 127.0.0.1:7600");
   }
@@ -94,14 +72,7 @@ void Check(const AgentFlags& flags, std::vector<std::string>& errors) {
     errors.push_back("--name is '" + flags.name +
                      "'; must be 1 to 63 letters, digits, '-', '_' or '.', not starting with '.'");
   }
-  if (!IsAddress(flags.metrics, 0)) {
-    errors.push_back("--metrics is '" + flags.metrics +
-                     "'; must be HOST:PORT with a port in [0, 65535]; port 0 chooses one");
-  } else if (flags.metrics.rfind("127.", 0) != 0 && flags.metrics.rfind("localhost:", 0) != 0) {
-    errors.push_back("--metrics is '" + flags.metrics +
-                     "'; only loopback addresses are served, because there is no authentication "
-                     "yet: use 127.0.0.1");
-  }
+  CheckServedAddress(flags.metrics, "--metrics", errors);
   if (flags.runtime.size() > kMaxRuntimeBytes) {
     errors.push_back("--runtime is '" + flags.runtime + "', of " +
                      std::to_string(flags.runtime.size()) + " bytes; at most " +
@@ -150,11 +121,11 @@ ParsedFlags ParseFlags(int argc, const char* const* argv, const std::string& bin
   } catch (const CLI::ParseError& error) {
     parsed.errors.push_back(error.what());
   }
-  ReadNumber(slots, "--slots", 1, 4096, 1, flags.slots, parsed.errors);
-  ReadNumber(threads, "--threads-per-slot", 1, 1024, 1, flags.threads_per_slot, parsed.errors);
-  ReadNumber(hang, "--hang-seconds", 1, 86400, 1000, flags.hang_ms, parsed.errors);
-  ReadNumber(orphan, "--orphan-minutes", 1, 10080, 60'000, flags.orphan_ms, parsed.errors);
-  ReadNumber(stop, "--stop-seconds", 1, 86400, 1000, flags.stop_ms, parsed.errors);
+  ReadNumberFlag(slots, "--slots", {1, 4096}, flags.slots, parsed.errors);
+  ReadNumberFlag(threads, "--threads-per-slot", {1, 1024}, flags.threads_per_slot, parsed.errors);
+  ReadNumberFlag(hang, "--hang-seconds", {1, 86400, 1000}, flags.hang_ms, parsed.errors);
+  ReadNumberFlag(orphan, "--orphan-minutes", {1, 10080, 60'000}, flags.orphan_ms, parsed.errors);
+  ReadNumberFlag(stop, "--stop-seconds", {1, 86400, 1000}, flags.stop_ms, parsed.errors);
   FillDefaults(flags, binary_folder);
   Check(flags, parsed.errors);
   return parsed;

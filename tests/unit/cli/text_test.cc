@@ -49,7 +49,7 @@ v1::Job EndedJob() {
     auto& result = (*report.mutable_components())[mode];
     result.set_loss(loss);
     result.set_perplexity(std::exp(loss));
-    result.set_recovered(recovered);
+    if (!std::isnan(recovered)) result.set_recovered(recovered);
   };
   add("softmax", 3.0, 1);
   add("hybrid", 3.1, 0.97);

@@ -1,6 +1,7 @@
 // Small parts: flags, page tokens, names, UTF-8, errors on the wire.
 #include <gtest/gtest.h>
 
+#include "base/flag_text.h"
 #include "coordinator/flags.h"
 #include "coordinator/service/job_names.h"
 #include "coordinator/service/page_token.h"
