@@ -1,7 +1,9 @@
-"""Documents of a source file: text, JSONL, Parquet, Arrow; the first two also .gz, .xz, .zst.
+"""Documents of a source: text and JSONL (both also .gz, .xz, .zst), Parquet, Arrow, token shards.
 
     a.txt           one document                    a.parquet, a.arrow    a record per row
     a.jsonl         a record per line               folder/               save_to_disk of `datasets`
+    a.bin           the documents of a token shard: a.idx beside it, and a manifest.json that names
+                    the model's own tokenizer (as every job's tokens have)
     a.jsonl[0:200]  rows 0 ... 199 of it (either end may be left out), of any kind but .txt
 
 What a record says: record_forms.py. Streams: one document and one block of bytes are in memory.
@@ -18,16 +20,17 @@ from typing import NamedTuple
 
 from tandem.columnar import columnar_records, folder_files
 from tandem.record_forms import Document, RecordForms, parse_line
+from tandem.token_shards import shard_documents, shard_files
 from tandem.violations import BadDocument, BadFile
 
 BLOCK_BYTES = 1 << 20
 MAX_DOCUMENT_BYTES = 1 << 30
-KINDS = (".txt", ".jsonl", ".parquet", ".arrow")
+KINDS = (".txt", ".jsonl", ".parquet", ".arrow", ".bin")
 COMPRESSIONS = (".gz", ".xz", ".zst")
 PACKED_KINDS = (".txt", ".jsonl")
 ALLOWED = (
-    "must end in .txt or .jsonl, or one of these with .gz, .xz or .zst, or in .parquet or .arrow, "
-    "or be a save_to_disk folder"
+    "must end in .txt or .jsonl, or one of these with .gz, .xz or .zst, or in .parquet, .arrow or "
+    ".bin (a token shard), or be a save_to_disk folder"
 )
 ROWS = re.compile(r"^(.*[^\[\]])\[(\d*):(\d*)\]$")
 
@@ -47,6 +50,8 @@ class Source(NamedTuple):
 
     def files(self):
         """All files that its content depends on. Raises BadFile."""
+        if self.kind == ".bin":
+            return shard_files(self.path[: -len(".bin")])
         return folder_files(self.path) if self.kind == "folder" else [self.path]
 
 
@@ -100,6 +105,10 @@ def documents_of_kind(source, forms):
         blocks = guarded_blocks(source.path, source.compression)
         for number, line in numbered_lines(source.path, blocks):
             yield checked(f"{source.path}, line {number}", lambda: forms.document(parse_line(line)))
+    elif source.kind == ".bin":
+        shard = shard_documents(source.path[: -len(".bin")], forms.tokenizer)
+        for ids, labels in shard:
+            yield "document", Document((), True, (ids, None if forms.train_on_prompt else labels))
     else:
         records = columnar_records(source.path, source.kind, forms.columns())
         for row, record in enumerate(records):

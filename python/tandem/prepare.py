@@ -101,7 +101,7 @@ class Reading:
         self.forms = RecordForms(
             request.get("text_key") or "text",
             bool(request.get("train_on_prompt")),
-            tokenizer.chat_template,
+            tokenizer,
         )
 
     def shard_names(self):
@@ -131,7 +131,7 @@ class Reading:
                     self.violations.add(field, value)
                     if self.violations.full(field):
                         break
-                elif any(text for text, _ in value.parts):
+                elif not value.empty:
                     in_file += 1
                     yield value
             if in_file == 0 and not self.violations.names(field):
@@ -140,9 +140,9 @@ class Reading:
             self.violations.add(field, str(problem))
 
 
-def held_out_rank(text):
-    """In [0, 1), from the text alone: the same document is held out in every job."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+def held_out_rank(document):
+    """In [0, 1), from the content alone: the same document is held out in every job."""
+    return int.from_bytes(hashlib.sha256(document.content).digest()[:8], "big") / 2**64
 
 
 def survey(request, reading):
@@ -152,7 +152,7 @@ def survey(request, reading):
     """
     violations, lowest, documents = reading.violations, 2.0, 0
     for _, document in reading.documents("train"):
-        lowest = min(lowest, held_out_rank(document.text))
+        lowest = min(lowest, held_out_rank(document))
         documents += 1
     for _ in reading.documents("validation"):
         pass
@@ -179,7 +179,7 @@ def write_shards(request, tokenizer, folder, violations):
     names = reading.shard_names()
     work = Tokenising(tokenizer, folder, [*dict.fromkeys(names), "validation"])
     for index, document in reading.documents("train"):
-        held_out = threshold is not None and held_out_rank(document.text) < threshold
+        held_out = threshold is not None and held_out_rank(document) < threshold
         work.add("validation" if held_out else names[index], document)
     for _, document in reading.documents("validation"):
         work.add("validation", document)

@@ -36,24 +36,35 @@ NEEDED = (
 
 
 class Document(NamedTuple):
-    """parts: (text, whether it is trained). whole: a chat template has set beginning and end."""
+    """parts: (text, whether it is trained). whole: a chat template has set beginning and end.
+
+    tokens: (ids, labels or None) of a document that is tokenised already; parts are then empty.
+    """
 
     parts: tuple
     whole: bool = False
+    tokens: tuple | None = None
 
     @property
     def text(self):
         return "".join(text for text, _ in self.parts)
 
     @property
-    def masked(self):
-        return not all(trained for _, trained in self.parts)
+    def content(self):
+        """Bytes that tell this document from others."""
+        return self.text.encode() if self.tokens is None else self.tokens[0].tobytes()
+
+    @property
+    def empty(self):
+        return self.tokens is None and not any(text for text, _ in self.parts)
 
 
 class RecordForms:
-    def __init__(self, text_key="text", train_on_prompt=False, chat_template=None):
+    def __init__(self, text_key="text", train_on_prompt=False, tokenizer=None):
+        """tokenizer: has the chat template, and is the one that shards must be made with."""
         self.text_key, self.train_on_prompt = text_key, train_on_prompt
-        self.chat_template = chat_template
+        self.tokenizer = tokenizer
+        self.chat_template = tokenizer and tokenizer.chat_template
 
     def columns(self):
         return {*COLUMNS, self.text_key}

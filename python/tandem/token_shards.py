@@ -11,11 +11,14 @@ is one. Documents are written as they come: four bytes of memory for each.
 """
 
 import hashlib
+import json
 import os
 import struct
 from array import array
 
 import numpy
+
+from tandem.violations import BadFile
 
 MAGIC = b"MMIDIDX\x00\x00"
 CODES = {"u8": 1, "i32": 4, "u16": 8}
@@ -90,18 +93,80 @@ class LabelledShardWriter(ShardWriter):
             self.mask.close()
 
 
+def read_index(prefix):
+    """(dtype, lengths) of a shard. Raises BadFile."""
+    path, head = prefix + ".idx", len(MAGIC) + struct.calcsize("<QBQQ")
+    with open(path, "rb") as file:
+        index = file.read()
+    version, code, count = 0, 0, 0
+    if index.startswith(MAGIC) and len(index) >= head:
+        version, code, count, _ = struct.unpack_from("<QBQQ", index, len(MAGIC))
+    dtype = next((name for name, known in CODES.items() if known == code), None)
+    if version != 1 or dtype is None or len(index) < head + 12 * count:
+        raise BadFile(f"{path} is not a Megatron index of u8, u16 or i32, or is cut short")
+    return dtype, numpy.frombuffer(index, "<i4", count, head)
+
+
+def mapped(prefix):
+    """(ids as one mapped array, ends of the documents). Raises BadFile."""
+    dtype, lengths = read_index(prefix)
+    size, width = os.path.getsize(prefix + ".bin"), numpy.dtype(TYPES[dtype]).itemsize
+    if size != width * int(lengths.sum(dtype="i8")):
+        raise BadFile(f"{prefix}.bin has {size} bytes; its index promises another number")
+    ids = numpy.memmap(prefix + ".bin", TYPES[dtype], "r") if size else numpy.zeros(0, "u1")
+    return ids, numpy.cumsum(lengths, dtype="i8")
+
+
+def shard_files(prefix):
+    """Files that a shard's documents depend on; last its manifest. Raises BadFile without one."""
+    files = [prefix + ".bin", prefix + ".idx"]
+    if os.path.exists(prefix + ".mask.idx"):
+        files += [prefix + ".mask.bin", prefix + ".mask.idx"]
+    manifest = os.path.join(os.path.dirname(prefix), "manifest.json")
+    if not os.path.isfile(manifest):
+        raise BadFile(
+            f"{prefix}.bin needs a manifest.json beside it that names its tokenizer_sha256"
+        )
+    return [*files, manifest]
+
+
+def shard_documents(prefix, tokenizer):
+    """(ids, labels or None) of each document, where `tokenizer` has made them. Raises BadFile."""
+    try:
+        check_origin(prefix, tokenizer)
+        ids, ends = mapped(prefix)
+        mask, mask_ends = mapped(prefix + ".mask") if len(shard_files(prefix)) > 3 else (None, ends)
+        if not numpy.array_equal(ends, mask_ends):
+            raise BadFile(f"{prefix}.mask has other lengths than {prefix}")
+        begin = 0
+        for end in ends.tolist():
+            yield ids[begin:end], None if mask is None else mask[begin:end]
+            begin = end
+    except OSError as error:
+        raise BadFile(f"{prefix} cannot be read: {error.strerror or error}") from error
+
+
+def check_origin(prefix, tokenizer):
+    manifest = shard_files(prefix)[-1]
+    try:
+        with open(manifest, encoding="utf-8") as file:
+            digest = json.load(file)["tokenizer_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadFile(f"{manifest} does not name tokenizer_sha256") from error
+    if tokenizer is None or digest != tokenizer.sha256:
+        raise BadFile(
+            f"{prefix}.bin is made with another tokenizer ({digest}) than the model's; "
+            "give the text itself"
+        )
+
+
 def read_shard(prefix, limit=None):
     """Documents of a shard as lists of ids: all, or the first ones of `limit` tokens in all."""
-    with open(prefix + ".idx", "rb") as file:
-        index = file.read()
-    code, count = struct.unpack_from("<BQ", index, len(MAGIC) + 8)
-    dtype = next(name for name, known in CODES.items() if known == code)
-    start = len(MAGIC) + struct.calcsize("<QBQQ")
-    lengths = numpy.frombuffer(index, "<i4", count, start)
+    ids, ends = mapped(prefix)
     if limit is not None:
-        lengths = lengths[: 1 + int(numpy.searchsorted(numpy.cumsum(lengths), limit))]
-    ids = numpy.fromfile(prefix + ".bin", dtype=TYPES[dtype], count=int(lengths.sum()))
-    return [part.tolist() for part in numpy.split(ids, numpy.cumsum(lengths)[:-1])]
+        ends = ends[: 1 + int(numpy.searchsorted(ends, limit))]
+    begins = [0, *ends[:-1].tolist()]
+    return [ids[begin:end].tolist() for begin, end in zip(begins, ends.tolist())]
 
 
 def write_durably(path, content):

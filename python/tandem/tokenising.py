@@ -33,6 +33,7 @@ class Tokenising:
     def add(self, name, document):
         self.waiting.append((name, document))
         self.characters += sum(len(text) for text, _ in document.parts)
+        self.characters += 0 if document.tokens is None else len(document.tokens[0])
         if self.characters >= BATCH_CHARACTERS:
             self.flush()
 
@@ -50,6 +51,9 @@ class Tokenising:
             say("progress", documents=self.documents(), tokens=self.tokens())
 
     def joined(self, document, encoded):
+        if document.tokens is not None:
+            ids, labels = document.tokens
+            return ids.tolist(), [1] if labels is None else labels.tolist()
         ids, labels = [], []
         for _, trained in document.parts:
             part = next(encoded)

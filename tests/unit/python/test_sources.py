@@ -304,6 +304,52 @@ def test_odd_folders(request_of, state, words):
     assert words in refused(request_of(train=[str(folder)]))[0][1]
 
 
+# ---------------------------------------------------------------- token shards as sources
+
+
+def test_a_jobs_tokens_are_a_source(request_of):
+    content = lines(*[{"prompt": text(n), "response": text(n + 1)} for n in range(40)])
+    ids, labels, folder = held(request_of, content)
+    again = prepare.prepare(
+        request_of(validation=[folder + "/validation.bin[2:]"], train=[folder + "/train.bin"])
+    )
+    assert shards_of(again)["validation"] == ids[2:]
+    assert shards_of(again)["train"] == token_shards.read_shard(folder + "/train")
+    assert token_shards.read_shard(again["tokens"] + "/validation.mask") == labels[2:]
+    assert not os.path.exists(again["tokens"] + "/train.mask.bin")
+    split = prepare.prepare(request_of(train=[folder + "/validation.bin"]))
+    assert sorted(sum(shards_of(split).values(), [])) == sorted(ids)
+
+
+def break_shard(folder, name):
+    if name == "tokenizer":
+        manifest = json.load(open(folder + "/manifest.json"))
+        manifest["tokenizer_sha256"] = "another"
+        json.dump(manifest, open(folder + "/manifest.json", "w"))
+    elif name == "manifest":
+        os.remove(folder + "/manifest.json")
+    elif name == "cut":
+        os.truncate(folder + "/train.bin", 10)
+    elif name == "index":
+        os.truncate(folder + "/train.idx", 40)
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("tokenizer", "made with another tokenizer"),
+        ("manifest", "manifest.json"),
+        ("cut", "its index promises"),
+        ("index", "not a Megatron index"),
+    ],
+)
+def test_shards_that_do_not_fit(request_of, name, words):
+    folder = prepare.prepare(request_of(cache=str(request_of.folder / "other")))["tokens"]
+    break_shard(folder, name)
+    violations = refused(request_of(train=[folder + "/train.bin"]))
+    assert violations[0][0] == "data.train[0]" and words in violations[0][1]
+
+
 # ---------------------------------------------------------------- the format, read independently
 
 
