@@ -1,6 +1,7 @@
 #include "worker/model/next_token_loss.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
@@ -19,6 +20,13 @@ namespace {
 at::Tensor LabelsOf(const at::Tensor& ids_BT) {
   const int64_t T = ids_BT.size(1);
   return at::cat({ids_BT.narrow(1, 1, T - 1), ids_BT.narrow(1, 0, 1)}, 1).view({-1});
+}
+
+// Rows (b,t) of which token t+1 is a label, ascending: the only ones whose logits are made.
+at::Tensor PredictingRows(const at::Tensor& label_mask_BT) {
+  const int64_t T = label_mask_BT.size(1);
+  const at::Tensor next = at::constant_pad_nd(label_mask_BT.narrow(1, 1, T - 1), {0, 1});
+  return next.reshape({-1}).nonzero().view({-1});
 }
 
 // Calls body(begin, count, logits) for each chunk; the logits' memory is used again.
@@ -62,19 +70,26 @@ NextTokenLosses ComputeNextTokenLosses(const Llama& model, const at::Tensor& x_B
 }
 
 NextTokenGradient NextTokenBackward(const Llama& model, const at::Tensor& x_BTD,
-                                    const at::Tensor& ids_BT, double gradient_scale) {
+                                    const at::Tensor& ids_BT, double gradient_scale,
+                                    const at::Tensor& label_mask_BT) {
   CheckIds(x_BTD, ids_BT);
   const int64_t T = ids_BT.size(1);
-  const at::Tensor labels = LabelsOf(ids_BT);
+  at::Tensor labels = LabelsOf(ids_BT);
   const NormedRows normed = RmsNorm(x_BTD, model.final_norm(), model.config().rms_norm_eps);
-  const at::Tensor rows = AsRows(normed.y);
+  const bool masked = label_mask_BT.defined();
+  const at::Tensor predicting = masked ? PredictingRows(label_mask_BT) : at::Tensor();
+  at::Tensor rows = AsRows(normed.y);
+  if (masked) {
+    rows = rows.index_select(0, predicting);
+    labels = labels.index_select(0, predicting);
+  }
   at::Tensor d_rows = at::empty_like(rows);
   NextTokenGradient result;
   ForLogitChunks(model, rows, [&](int64_t begin, int64_t count, const at::Tensor& logits) {
     const at::Tensor losses = CrossEntropy(logits, labels.narrow(0, begin, count), gradient_scale);
     const float* loss = losses.const_data_ptr<float>();
     for (int64_t i = 0; i < count; ++i) {
-      if ((begin + i + 1) % T == 0) {
+      if (!masked && (begin + i + 1) % T == 0) {
         logits.select(0, i).zero_();
       } else {
         result.loss_sum += static_cast<double>(loss[i]);
@@ -83,6 +98,9 @@ NextTokenGradient NextTokenBackward(const Llama& model, const at::Tensor& x_BTD,
     at::Tensor d_chunk = d_rows.narrow(0, begin, count);
     at::mm_out(d_chunk, logits, model.lm_head());
   });
+  if (masked) {
+    d_rows = at::zeros_like(AsRows(normed.y)).index_copy_(0, predicting, d_rows);
+  }
   result.d_x_BTD = at::zeros_like(x_BTD);
   AddRmsNormBackward(d_rows, x_BTD, model.final_norm(), normed.inverse_rms, result.d_x_BTD);
   return result;

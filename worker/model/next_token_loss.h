@@ -24,10 +24,13 @@ NextTokenLosses ComputeNextTokenLosses(const Llama& model, const at::Tensor& x_B
                                        const at::Tensor& ids_BT, bool predictions);
 
 struct NextTokenGradient {
-  double loss_sum = 0;  // over the B (T-1) targets
+  double loss_sum = 0;  // over the targets
   at::Tensor d_x_BTD;   // gradient of gradient_scale * loss_sum
 };
+// label_mask_BT (B,T) uint8 as StepBatch has it: only labels are targets, and no logits are made
+// for other rows. Undefined: the B (T-1) targets of packed text.
 NextTokenGradient NextTokenBackward(const Llama& model, const at::Tensor& x_BTD,
-                                    const at::Tensor& ids_BT, double gradient_scale);
+                                    const at::Tensor& ids_BT, double gradient_scale,
+                                    const at::Tensor& label_mask_BT = {});
 
 }  // namespace tandem

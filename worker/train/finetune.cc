@@ -59,6 +59,15 @@ at::Tensor Hybrid(const AttentionInputs& in, const HybridOptions& options) {
   return HybridAttentionWithMaps(in.qkv.q, in.qkv.k, in.qkv.v, in.w_q, in.w_k, in.gamma, options);
 }
 
+// Targets of the global batch. All ranks' batches have a mask, or none has.
+double CountTargets(const StepBatch& batch, Collective& collective) {
+  const int64_t B = batch.ids_BT.size(0), T = batch.ids_BT.size(1);
+  if (!batch.label_mask_BT.defined()) return static_cast<double>(collective.size() * B * (T - 1));
+  auto count = batch.label_mask_BT.narrow(1, 1, T - 1).sum(at::kDouble).item<double>();
+  collective.AllReduceSum(std::span<double>(&count, 1));
+  return std::max(count, 1.0);
+}
+
 }  // namespace
 
 Finetune::Finetune(const Llama& model, const Parameters& parameters, Collective& collective,
@@ -101,7 +110,7 @@ void Finetune::FillFactorGradients(const StepBatch& batch, const DropoutRule& is
 double Finetune::LossAndGradients(const StepBatch& batch, const DropoutRule& is_dropped,
                                   GradientMap& gradients) {
   at::NoGradGuard no_gradients;
-  const int64_t M = parameters_.num_layers(), B = batch.ids_BT.size(0), T = batch.ids_BT.size(1);
+  const int64_t M = parameters_.num_layers(), B = batch.ids_BT.size(0);
   std::vector<LayerTape> tapes(static_cast<size_t>(M));
   LayerBackwardOptions layer_options;
   layer_options.train_maps = options_.train_maps;
@@ -116,8 +125,9 @@ double Finetune::LossAndGradients(const StepBatch& batch, const DropoutRule& is_
     x = ForwardLayer(model_, parameters_, i, x, attend, layer_options,
                      tapes[static_cast<size_t>(i)]);
   }
-  const double targets = static_cast<double>(collective_.size() * B * (T - 1));
-  NextTokenGradient top = NextTokenBackward(model_, x, batch.ids_BT, 1.0 / targets);
+  const double targets = CountTargets(batch, collective_);
+  NextTokenGradient top =
+      NextTokenBackward(model_, x, batch.ids_BT, 1.0 / targets, batch.label_mask_BT);
   for (int64_t i = M - 1; i >= 0; --i) {
     layer_options.input_gradient = i > 0;
     BackwardLayer(model_, parameters_, i, top.d_x_BTD, layer_options, tapes[static_cast<size_t>(i)],

@@ -1,7 +1,8 @@
 // Finetuning (method.md §6.2, §6.3): next-token cross-entropy of the converted model, training LoRA
 // and, when asked, feature maps and window factors; with scheduled window dropout (SSD).
 //
-// Packed text: every token is a label, B (T-1) targets per batch. Gradients of all ranks are
+// Packed text: every token is a label, B (T-1) targets per batch; with a mask the labels of the
+// global batch, whichever rank has them. Gradients of all ranks are
 // averaged, then clipped by their global norm. The window's dropout is linear_only where it is off
 // (ssd.dropped_span: all).
 #pragma once

@@ -87,6 +87,56 @@ TEST_F(FinetuneTest, TrainingLossIsTheEvaluationLoss) {
   }
 }
 
+// With a mask the loss is the mean over the labels of the whole batch; what is no label has no
+// part.
+TEST_F(FinetuneTest, MaskedLossIsTheMeanOverTheLabels) {
+  Finetune stage(*model_, parameters_, *solo_, Options());
+  const auto rule = [](int64_t, int64_t) { return false; };
+  at::Tensor mask = RandomIds(3, 20, 2, 5).to(at::kByte);
+  mask.select(0, 1).zero_();
+  mask[1][19] = 1;  // one label in that sequence, and its row is the last that predicts
+  const StepBatch masked{batch_.ids_BT, 0, mask};
+  EvaluationOptions options;
+  options.attention.window = 4;
+  options.mode = ComponentMode::kHybrid;
+  const at::Tensor losses =
+      EvaluateSequences(*model_, parameters_, batch_.ids_BT, options).losses.to(at::kDouble);
+  const at::Tensor weights = mask.narrow(1, 1, 19).to(at::kDouble);
+  const double wanted = losses.mul(weights).sum().item<double>() / weights.sum().item<double>();
+  GradientMap gradients;
+  EXPECT_NEAR(Loss(stage, masked, rule, &gradients), wanted, 1e-5);
+  for (const auto& [name, gradient] : gradients) {
+    const at::Tensor direction = RandomTensor(gradient.sizes(), 1.0, 78);
+    const at::Tensor& parameter = parameters_.tensors().at(name);
+    const at::Tensor start = parameter.clone();
+    parameter.copy_(start.add(direction, 2e-3));
+    const double up = Loss(stage, masked, rule);
+    parameter.copy_(start.sub(direction, 2e-3));
+    const double down = Loss(stage, masked, rule);
+    parameter.copy_(start);
+    const double slope = gradient.mul(direction).sum().item<double>();
+    // Tolerance as above.
+    EXPECT_NEAR((up - down) / 4e-3, slope, 0.02 * std::abs(slope) + 1e-3) << name;
+  }
+  const StepBatch all{batch_.ids_BT, 0, mask.clone().fill_(1)};
+  EXPECT_NEAR(Loss(stage, all, rule), Loss(stage, batch_, rule), 1e-6);
+}
+
+// Two ranks' sums over their own labels, each over the labels of both.
+TEST_F(FinetuneTest, MaskedBatchesOfRanksAddUpByTheirLabels) {
+  Finetune stage(*model_, parameters_, *solo_, Options());
+  const auto rule = [](int64_t, int64_t) { return false; };
+  at::Tensor mask = RandomIds(3, 20, 2, 6).to(at::kByte);
+  double sum = 0, labels = 0;
+  for (int64_t b = 0; b < 3; ++b) {
+    const at::Tensor of_row = mask.narrow(0, b, 1);
+    const auto count = of_row.narrow(1, 1, 19).sum().item<double>();
+    sum += count * Loss(stage, {batch_.ids_BT.narrow(0, b, 1), b, of_row}, rule);
+    labels += count;
+  }
+  EXPECT_NEAR(Loss(stage, {batch_.ids_BT, 0, mask}, rule), sum / labels, 1e-5);
+}
+
 TEST_F(FinetuneTest, ClippingBoundsTheFirstStepsMoments) {
   FinetuneOptions options = Options();
   options.clip_norm = 1e-3;
