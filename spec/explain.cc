@@ -65,6 +65,7 @@ std::string OneField(const Field& field) {
     for (const auto name : field.later) names += (names.empty() ? "" : ", ") + std::string(name);
     text += "\n  Not available in this version: " + names + "\n";
   }
+  if (field.not_built) text += "\n  Not available in this version.\n";
   return text;
 }
 

@@ -1,13 +1,9 @@
-// The rows of the table of fields.
-#include "spec/fields.h"
+// The rows of the table of fields: the job itself, model, data; and all rows together.
+#include "spec/field_parts.h"
 
 namespace tandem {
-namespace {
 
 using enum FieldType;
-
-constexpr double kMaxExactInteger = 9007199254740991.0;  // 2^53 - 1: survives JSON readers
-constexpr double kMaxTokens = 1048576;
 
 std::vector<Field> JobFields() {
   return {
@@ -36,7 +32,17 @@ std::vector<Field> JobFields() {
        .is_path = true,
        .required = true,
        .words = "Its Hugging Face directory: config.json, tokenizer.json, safetensors. Relative to "
-                "the job file."},
+                "the job file. Recipe diagnose: a converted model."},
+      {.path = "model.base",
+       .is_path = true,
+       .default_words = "the converted model's own weights with softmax attention",
+       .words = "Recipe diagnose only: the model that was converted; its softmax is the reference "
+                "that the components are measured against."},
+      {.path = "model.dtype",
+       .allowed = {"float32", "bfloat16"},
+       .default_value = "float32",
+       .words = "Type that the frozen base computes in. What trains stays float32. bfloat16 needs "
+                "parallelism.device cuda."},
       {.path = "data",
        .type = kGroup,
        .words = "The text that the conversion learns from and is measured on."},
@@ -45,9 +51,9 @@ std::vector<Field> JobFields() {
        .max_items = 1000,
        .is_path = true,
        .required = true,
-       .words = "Text files: .txt (one document each) or .jsonl (records with `text`), each also "
-                ".gz, .xz or .zst. "
-                "Relative to the job file."},
+       .words = "Text files: .txt (one document each) or .jsonl (records with `text`, or with "
+                "instruction and output, messages, or prompt and response), each also .gz, .xz or "
+                ".zst; or .parquet and .arrow with the same columns. Relative to the job file."},
       {.path = "data.validation",
        .type = kTexts,
        .max_items = 1000,
@@ -75,15 +81,45 @@ std::vector<Field> JobFields() {
        .default_value = "0",
        .unit = "documents",
        .words = "Read only so many documents of data.train; 0: all."},
+      {.path = "data.weights",
+       .type = kReals,
+       .min = 0,
+       .max = 1e6,
+       .min_open = true,
+       .max_items = 1000,
+       .not_built = true,
+       .default_words = "none: the files one after the other, each document once",
+       .words = "How often each item of data.train is drawn, relative to the others: one number "
+                "per item."},
+      {.path = "data.document_mask",
+       .type = kFlag,
+       .not_built = true,
+       .default_value = "false",
+       .words = "Attention does not cross from one document to the next inside a sequence."},
+      {.path = "data.text_key",
+       .not_built = true,
+       .default_value = "text",
+       .words = "The key, or column, of a record that holds its text."},
+      {.path = "data.train_on_prompt",
+       .type = kFlag,
+       .not_built = true,
+       .default_value = "false",
+       .words = "Prompts of instruction and chat records are labels too; otherwise only the "
+                "answers are."},
       {.path = "recipe",
        .allowed = {"lolcats", "ssd"},
-       .later = {"linear", "inference_hybrid", "hedgecats"},
+       .later = {"linear", "inference_hybrid", "hedgecats", "window_control", "diagnose"},
        .default_words = "none: recipe or stages must be given",
        .words = "How to convert. lolcats: attention transfer on the hybrid's outputs, then LoRA; "
                 "the window tends to do "
                 "all the work. ssd: transfer on attention weights, then LoRA with scheduled "
                 "sliding-window dropout, "
-                "so that the linear branch must pull too."},
+                "so that the linear branch must pull too. hedgecats: the same transfer, then a "
+                "short LoRA of the hybrid that stops before the linear branch gets worse. linear: "
+                "no window, in training or use. inference_hybrid: trained as linear, the window "
+                "is added for use. window_control: the window alone, LoRA without transfer; the "
+                "control that a hybrid has to beat. diagnose: trains nothing, measures what "
+                "model.path is."},
       {.path = "stages",
        .type = kStages,
        .max_items = 8,
@@ -94,310 +130,11 @@ std::vector<Field> JobFields() {
   };
 }
 
-std::vector<Field> AttentionFields() {
-  return {
-      {.path = "attention", .type = kGroup, .words = "What replaces softmax attention."},
-      {.path = "attention.feature_map",
-       .type = kGroup,
-       .words = "Turns queries and keys into the features of linear attention; trained."},
-      {.path = "attention.feature_map.kind",
-       .allowed = {"hedgehog"},
-       .later = {"exp", "exp_shifted", "relu", "elu"},
-       .default_value = "hedgehog",
-       .words = "hedgehog: softmax of a linear map and of its negative, side by side."},
-      {.path = "attention.feature_map.dim",
-       .type = kInteger,
-       .min = 0,
-       .max = 4096,
-       .default_value = "0",
-       .words = "Width f of the linear map; the features are 2f wide. 0: the model's head_dim."},
-      {.path = "attention.window",
-       .type = kGroup,
-       .words = "The softmax branch: each token's nearest keys."},
-      {.path = "attention.window.kind",
-       .allowed = {"sliding"},
-       .later = {"terraced"},
-       .default_value = "sliding",
-       .words = "sliding: the last `size` keys, the token's own included."},
-      {.path = "attention.window.size",
-       .type = kInteger,
-       .min = 1,
-       .max = kMaxTokens,
-       .default_value = "64",
-       .unit = "tokens",
-       .words = "Keys that each token sees by softmax. Below data.sequence_length."},
-      {.path = "attention.window.sinks",
-       .type = kInteger,
-       .min = 0,
-       .max = 1024,
-       .default_value = "0",
-       .unit = "tokens",
-       .words = "First tokens of a sequence that stay in every token's window."},
-      {.path = "attention.window.max_grad",
-       .allowed = {"through", "detach"},
-       .default_value = "through",
-       .words = "Whether the gradient flows through the window's maximum. detach exists for parity "
-                "with other "
-                "implementations; it is a wrong gradient."},
-      {.path = "attention.linear",
-       .type = kGroup,
-       .words = "The linear branch: all that lies beyond the window."},
-      {.path = "attention.linear.span",
-       .allowed = {"outside", "all"},
-       .default_value = "outside",
-       .words =
-           "Keys that the linear branch reads: outside the window only, or all before the token."},
-      {.path = "attention.mixing",
-       .type = kGroup,
-       .words = "How the two branches share one denominator."},
-      {.path = "attention.mixing.factor",
-       .allowed = {"sigmoid", "exp"},
-       .default_value = "sigmoid",
-       .words = "Activation of the trained window factor of each head."},
-      {.path = "attention.mixing.initial",
-       .type = kReal,
-       .min = 0,
-       .max = 100,
-       .min_open = true,
-       .default_value = "0.1",
-       .words = "The window factor at the start. Below 1 with sigmoid."},
-  };
-}
-
-std::vector<Field> TransferFields() {
-  return {
-      {.path = "attention_transfer",
-       .type = kGroup,
-       .words = "Stage: each layer's feature maps learn to imitate the base model's attention. At "
-                "the top level it "
-                "overrides the recipe's stage; in stages it stands in a list item."},
-      {.path = "attention_transfer.objective",
-       .allowed = {"weights", "hybrid_outputs"},
-       .later = {"outputs", "hybrid_weights"},
-       .default_value = "weights",
-       .recipe_defaults = {{"lolcats", "hybrid_outputs"}},
-       .words = "weights: the linear branch alone learns the attention weights. hybrid_outputs: "
-                "the mix of both "
-                "branches learns the attention's output."},
-      {.path = "attention_transfer.steps",
-       .type = kInteger,
-       .min = 1,
-       .max = 1e7,
-       .default_words = "20M tokens' worth: 20,000,000 / (batch_size x sequence_length)",
-       .words = "Optimiser steps."},
-      {.path = "attention_transfer.batch_size",
-       .type = kInteger,
-       .min = 1,
-       .max = 65536,
-       .default_words = "8, or the next multiple of parallelism.data",
-       .unit = "sequences",
-       .words = "Sequences per step over all ranks; a multiple of parallelism.data."},
-      {.path = "attention_transfer.learning_rate",
-       .type = kReal,
-       .min = 0,
-       .max = 1,
-       .min_open = true,
-       .default_value = "0.01",
-       .words = "Highest learning rate; cosine to 0 after the warm-up."},
-      {.path = "attention_transfer.warmup_steps",
-       .type = kInteger,
-       .min = 0,
-       .max = 1e7,
-       .default_words = "30, or steps where those are fewer",
-       .words = "Steps of linear warm-up; at most steps."},
-  };
-}
-
-std::vector<Field> FinetuneFields() {
-  return {
-      {.path = "finetune",
-       .type = kGroup,
-       .words = "Stage: LoRA on the projections, next-token loss. At the top level it overrides "
-                "the recipe's stage; in "
-                "stages it stands in a list item."},
-      {.path = "finetune.mode",
-       .allowed = {"hybrid", "linear_only"},
-       .default_value = "hybrid",
-       .words = "The attention that is trained: both branches, or the linear branch alone."},
-      {.path = "finetune.steps",
-       .type = kInteger,
-       .min = 1,
-       .max = 1e7,
-       .default_words = "20M tokens' worth: 20,000,000 / (batch_size x sequence_length)",
-       .words = "Optimiser steps."},
-      {.path = "finetune.batch_size",
-       .type = kInteger,
-       .min = 1,
-       .max = 65536,
-       .default_words = "8, or the next multiple of parallelism.data",
-       .unit = "sequences",
-       .words = "Sequences per step over all ranks; a multiple of parallelism.data."},
-      {.path = "finetune.learning_rate",
-       .type = kReal,
-       .min = 0,
-       .max = 1,
-       .min_open = true,
-       .default_value = "0.001",
-       .words = "Highest learning rate; cosine to 0 after the warm-up. Large models: 1e-4."},
-      {.path = "finetune.warmup_steps",
-       .type = kInteger,
-       .min = 0,
-       .max = 1e7,
-       .default_words = "30, or steps where those are fewer",
-       .words = "Steps of linear warm-up; at most steps."},
-      {.path = "finetune.train_maps",
-       .type = kFlag,
-       .default_value = "false",
-       .recipe_defaults = {{"ssd", "true"}},
-       .words = "Feature maps and window factors train together with LoRA."},
-      {.path = "finetune.clip_norm",
-       .type = kReal,
-       .min = 0,
-       .max = 1e6,
-       .default_value = "1",
-       .words = "Gradients are scaled down to this norm; 0: never."},
-      {.path = "finetune.lora",
-       .type = kGroup,
-       .words = "Low-rank updates of the attention's projections."},
-      {.path = "finetune.lora.rank",
-       .type = kInteger,
-       .min = 1,
-       .max = 512,
-       .default_value = "8",
-       .words = "Rank of each update."},
-      {.path = "finetune.lora.alpha",
-       .type = kReal,
-       .min = 0,
-       .max = 4096,
-       .min_open = true,
-       .default_value = "16",
-       .words = "The update is scaled by alpha / rank."},
-      {.path = "finetune.lora.targets",
-       .type = kTexts,
-       .allowed = {"q_proj", "k_proj", "v_proj", "o_proj"},
-       .max_items = 4,
-       .default_value = "[q_proj, k_proj, v_proj, o_proj]",
-       .words = "Projections that get an update."},
-      {.path = "finetune.ssd",
-       .type = kGroup,
-       .words = "Scheduled sliding-window dropout: on some steps the window is off, so the linear "
-                "branch has to work."},
-      {.path = "finetune.ssd.schedule",
-       .type = kReals,
-       .min = 0,
-       .max = 1,
-       .max_items = 64,
-       .default_words = "no dropout",
-       .recipe_defaults = {{"ssd", "[0.9, 0.75, 0.5]"}},
-       .words = "Probabilities that the window is off, over equal parts of the stage."},
-      {.path = "finetune.ssd.granularity",
-       .allowed = {"micro_batch", "layer", "row"},
-       .default_value = "micro_batch",
-       .words = "What one draw decides for: the whole model on a micro-batch, each layer, or each "
-                "sequence."},
-  };
-}
-
-std::vector<Field> RunFields() {
-  return {
-      {.path = "parallelism", .type = kGroup, .words = "How the job spreads over slots."},
-      {.path = "parallelism.data",
-       .type = kInteger,
-       .min = 1,
-       .max = 64,
-       .default_value = "1",
-       .unit = "ranks",
-       .words = "Ranks that share each batch; one slot each."},
-      {.path = "parallelism.threads_per_rank",
-       .type = kInteger,
-       .min = 0,
-       .max = 1024,
-       .default_value = "0",
-       .words = "CPU threads of each rank; 0: the worker's cores divided by its slots."},
-      {.path = "checkpoint",
-       .type = kGroup,
-       .words = "How often training state is saved. The end of a stage and a stop always save."},
-      {.path = "checkpoint.every_steps",
-       .type = kInteger,
-       .min = 0,
-       .max = 1e7,
-       .default_value = "0",
-       .words = "Save after so many steps; 0: by time only."},
-      {.path = "checkpoint.every_seconds",
-       .type = kReal,
-       .min = 0,
-       .max = 86400,
-       .default_value = "60",
-       .unit = "seconds",
-       .words = "Save when so much time has passed; 0: by steps only."},
-      {.path = "checkpoint.keep",
-       .type = kInteger,
-       .min = 1,
-       .max = 1000,
-       .default_value = "2",
-       .words = "Newest checkpoints that stay on disk."},
-      {.path = "evaluate", .type = kGroup, .words = "How the components are measured at the end."},
-      {.path = "evaluate.sequences",
-       .type = kInteger,
-       .min = 2,
-       .max = 65536,
-       .default_value = "64",
-       .words = "Validation sequences that every mode is measured on."},
-      {.path = "evaluate.sinks",
-       .type = kInteger,
-       .min = 1,
-       .max = 1024,
-       .default_value = "8",
-       .unit = "tokens",
-       .words = "First tokens that the mode sinks_only reads: the zero of the scale `recovered`."},
-      {.path = "evaluate.bootstrap",
-       .type = kInteger,
-       .min = 100,
-       .max = 100000,
-       .default_value = "1000",
-       .words = "Resamples for the confidence intervals."},
-      {.path = "evaluate.passkey",
-       .type = kGroup,
-       .words =
-           "Can the model repeat a number it read a while ago? Measured by distance and mode."},
-      {.path = "evaluate.passkey.prompts",
-       .type = kInteger,
-       .min = 0,
-       .max = 10000,
-       .default_words = "32, or 0 where a prompt has fewer than 128 tokens",
-       .words = "Prompts per distance; 0: not measured."},
-      {.path = "evaluate.passkey.distances",
-       .type = kIntegers,
-       .min = 1,
-       .max = kMaxTokens,
-       .max_items = 16,
-       .default_words = "16, twice the window, and length - 128",
-       .unit = "tokens",
-       .words = "Tokens between the number and the question; at most length - 64."},
-      {.path = "evaluate.passkey.length",
-       .type = kInteger,
-       .min = 0,
-       .max = kMaxTokens,
-       .default_words = "data.sequence_length",
-       .unit = "tokens",
-       .words = "Tokens per prompt."},
-      {.path = "export",
-       .type = kGroup,
-       .words = "The converted model that is written at the end."},
-      {.path = "export.dtype",
-       .allowed = {"float32", "bfloat16"},
-       .default_value = "float32",
-       .words = "Type of the exported weights; feature maps and window factors stay float32."},
-  };
-}
-
-}  // namespace
-
 const std::vector<Field>& Fields() {
   static const auto& fields = *new std::vector<Field>([] {
     std::vector<Field> all;
-    for (const auto& part :
-         {JobFields(), AttentionFields(), TransferFields(), FinetuneFields(), RunFields()}) {
+    for (const auto& part : {JobFields(), AttentionFields(), TransferFields(), FinetuneFields(),
+                             RunFields(), EvaluateFields(), ExportFields()}) {
       all.insert(all.end(), part.begin(), part.end());
     }
     return all;

@@ -8,22 +8,9 @@ namespace {
 
 using enum FieldType;
 
-constexpr std::string_view kLaterFields[] = {"attention.retain",
-                                             "attention.cache",
-                                             "attention.feature_map.tie_kv_heads",
-                                             "attention.feature_map.two_sided",
-                                             "attention.feature_map.bias",
-                                             "attention.window.align_end",
-                                             "attention.mixing.kind",
-                                             "attention.mixing.affine",
-                                             "attention.mixing.window_gain",
-                                             "finetune.early_stop",
-                                             "attention_transfer.early_stop",
-                                             "finetune.ssd.dropped_span",
-                                             "finetune.ssd.window_schedule",
-                                             "parallelism.tensor",
-                                             "data.document_mask",
-                                             "evaluate.suites"};
+constexpr std::string_view kLaterFields[] = {
+    "attention.feature_map.two_sided", "attention.feature_map.bias", "attention.window.align_end",
+    "attention_transfer.early_stop", "parallelism.tensor"};
 
 std::string Join(const std::vector<std::string_view>& items) {
   std::string text;

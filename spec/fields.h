@@ -40,6 +40,8 @@ struct Field {
   size_t max_items = 0;  // lists
   bool is_path = false;  // a path on the worker: absolute once parsed
   bool required = false;
+  // Known by name, not available in this version: only its default is taken.
+  bool not_built = false;
   // The default as YAML text, or empty; then `default_words` says how it comes about
   // (spec/resolve.cc).
   std::string_view default_value = {};

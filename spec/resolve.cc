@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "spec/fields.h"
+#include "spec/recipes.h"
 #include "spec/spec.h"
 
 namespace tandem {
@@ -114,24 +115,40 @@ void FillStage(const v1::JobSpec& spec, v1::StageSpec& stage) {
     FillSteps(spec, *stage.mutable_attention_transfer());
   } else if (stage.has_finetune()) {
     FillLiterals("finetune", spec.recipe(), *stage.mutable_finetune());
-    FillSteps(spec, *stage.mutable_finetune());
+    auto& finetune = *stage.mutable_finetune();
+    FillSteps(spec, finetune);
+    if (!finetune.has_train_factor()) finetune.set_train_factor(finetune.train_maps());
   }
 }
 
-void FillPasskey(v1::JobSpec& spec) {
-  auto& passkey = *spec.mutable_evaluate()->mutable_passkey();
-  if (passkey.length() == 0) passkey.set_length(spec.data().sequence_length());
-  if (!passkey.has_prompts())
-    passkey.set_prompts(passkey.length() >= kShortestPasskey ? kDefaultPrompts : 0);
-  if (passkey.prompts() == 0 || passkey.distances_size() > 0) return;
+// Passkey and needle prompts alike.
+template <typename Prompts>
+void FillDistances(int64_t window_size, Prompts& prompts) {
+  if (prompts.prompts() == 0 || prompts.distances_size() > 0) return;
   int64_t last = 0;
-  const int64_t length = Within(passkey.length());
-  const int64_t window = Within(spec.attention().window().size());
-  for (const int64_t distance : {int64_t{16}, 2 * window, length - kShortestPasskey}) {
+  const int64_t length = Within(prompts.length());
+  for (const int64_t distance : {int64_t{16}, 2 * Within(window_size), length - kShortestPasskey}) {
     if (distance <= last || distance > length - kPasskeyMargin) continue;
-    passkey.add_distances(distance);
+    prompts.add_distances(distance);
     last = distance;
   }
+}
+
+void FillPrompts(v1::JobSpec& spec) {
+  auto& evaluate = *spec.mutable_evaluate();
+  const int64_t length = spec.data().sequence_length();
+  const auto fill_length = [length](auto& prompts) {
+    if (prompts.length() == 0) prompts.set_length(length);
+  };
+  fill_length(*evaluate.mutable_passkey());
+  fill_length(*evaluate.mutable_needle());
+  fill_length(*evaluate.mutable_recall());
+  fill_length(*evaluate.mutable_key_value());
+  auto& passkey = *evaluate.mutable_passkey();
+  if (!passkey.has_prompts())
+    passkey.set_prompts(passkey.length() >= kShortestPasskey ? kDefaultPrompts : 0);
+  FillDistances(spec.attention().window().size(), passkey);
+  FillDistances(spec.attention().window().size(), *evaluate.mutable_needle());
 }
 
 }  // namespace
@@ -139,8 +156,10 @@ void FillPasskey(v1::JobSpec& spec) {
 v1::JobSpec Resolve(const v1::JobSpec& spec) {
   v1::JobSpec resolved = spec;
   if (resolved.stages_size() == 0) {
-    *resolved.add_stages()->mutable_attention_transfer() = spec.attention_transfer();
-    *resolved.add_stages()->mutable_finetune() = spec.finetune();
+    const RecipeShape shape = ShapeOf(spec.recipe());
+    if (shape.has_transfer)
+      *resolved.add_stages()->mutable_attention_transfer() = spec.attention_transfer();
+    if (shape.has_finetune) *resolved.add_stages()->mutable_finetune() = spec.finetune();
   }
   resolved.clear_attention_transfer();
   resolved.clear_finetune();
@@ -148,7 +167,7 @@ v1::JobSpec Resolve(const v1::JobSpec& spec) {
   if (!resolved.has_name())
     resolved.set_name(resolved.recipe().empty() ? "conversion" : resolved.recipe());
   for (auto& stage : *resolved.mutable_stages()) FillStage(resolved, stage);
-  FillPasskey(resolved);
+  FillPrompts(resolved);
   return resolved;
 }
 

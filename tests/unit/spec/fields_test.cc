@@ -4,6 +4,7 @@
 #include <google/protobuf/descriptor.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <functional>
 #include <map>
 
@@ -71,6 +72,20 @@ TEST(Fields, EveryRowIsAProtoFieldAndSaysWhatItIs) {
   }
 }
 
+// Whatever waits for its engine is refused by name at submit, and takes its default.
+TEST(Fields, WhatIsNotBuiltIsRefusedByName) {
+  for (const auto& row : Fields()) {
+    const std::string path(row.path);
+    for (const auto value : row.later) {
+      EXPECT_EQ(std::ranges::count(row.allowed, value), 0) << path;
+      EXPECT_NE(Explain(path)->find(std::string(value)), std::string::npos) << path;
+    }
+    if (row.not_built) {
+      EXPECT_NE(Explain(path)->find("Not available in this version"), std::string::npos) << path;
+    }
+  }
+}
+
 TEST(Fields, PathsLoseTheirIndices) {
   EXPECT_EQ(TablePath("stages[12].finetune.lora.targets[3]"), "finetune.lora.targets");
   EXPECT_EQ(TablePath("stages[0]"), "stages");
@@ -105,8 +120,8 @@ TEST(Explain, UnknownFieldsGetTheNearest) {
             "finetune.stepz is not a field; did you mean finetune.steps?");
   EXPECT_EQ(Explain("span").status().message(),
             "span is not a field; did you mean attention.linear.span?");
-  EXPECT_EQ(Explain("finetune.early_stop").status().message(),
-            "finetune.early_stop is not available in this version");
+  EXPECT_EQ(Explain("parallelism.tensor").status().message(),
+            "parallelism.tensor is not available in this version");
   EXPECT_EQ(Explain("qqqqqqq").status().message(),
             "qqqqqqq is not a field; `tandem explain` lists them");
 }

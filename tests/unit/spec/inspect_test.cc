@@ -69,7 +69,7 @@ TEST_F(InspectTest, EverythingMissingIsSaidAtOnce) {
             "model.path: R/m holds no config.json; must be a Hugging Face directory\n"
             "model.path: R/m holds neither model.safetensors nor model.safetensors.index.json\n"
             "model.path: R/m holds no tokenizer.json\n"
-            "data.train[0]: R/a.txt does not exist; must be a text file on the worker's disk\n");
+            "data.train[0]: R/a.txt does not exist; must be a file on the worker's disk\n");
 }
 
 TEST_F(InspectTest, ConfigIsNotJson) {
@@ -80,14 +80,15 @@ TEST_F(InspectTest, ConfigIsNotJson) {
 TEST_F(InspectTest, OtherFamily) {
   Write("m/config.json", R"({"model_type": "mamba"})");
   EXPECT_EQ(Said(),
-            "model.path: R/m/config.json says model_type \"mamba\"; supported: \"llama\"\n");
+            "model.path: R/m/config.json says model_type \"mamba\"; supported: \"llama\", "
+            "\"mistral\", \"qwen2\", \"qwen3\"\n");
 }
 
 TEST_F(InspectTest, AlreadyConverted) {
   Write("m/config.json", R"({"model_type": "hybrid_linear"})");
   EXPECT_EQ(Said(),
             "model.path: R/m/config.json is an already converted model (hybrid_linear); give its "
-            "base model\n");
+            "base model, or measure it with recipe diagnose\n");
 }
 
 TEST_F(InspectTest, SequenceBeyondTheModel) {

@@ -26,11 +26,15 @@ priority: 0
 seed: 0
 model:
   path: /base/m
+  dtype: float32
 data:
   train: [/base/a.txt]
   validation_fraction: 0.02
   sequence_length: 1024
   max_documents: 0
+  document_mask: false
+  text_key: text
+  train_on_prompt: false
 recipe: ssd
 stages:
   - attention_transfer:
@@ -39,6 +43,10 @@ stages:
       batch_size: 8
       learning_rate: 0.01
       warmup_steps: 30
+      mixture:
+        weights: 1
+        outputs: 0
+        hybrid_outputs: 1
   - finetune:
       mode: hybrid
       steps: 2441
@@ -54,10 +62,20 @@ stages:
       ssd:
         schedule: [0.9, 0.75, 0.5]
         granularity: micro_batch
+        dropped_span: all
+      train_factor: true
+      objective: next_token
+      distill_weight: 0.5
+      early_stop:
+        component: none
+        every_steps: 25
+        slack: 0
+        sequences: 16
 attention:
   feature_map:
     kind: hedgehog
     dim: 0
+    tie_kv_heads: false
   window:
     kind: sliding
     size: 64
@@ -68,9 +86,17 @@ attention:
   mixing:
     factor: sigmoid
     initial: 0.1
+    kind: shared
+    affine: false
+    window_gain: 1
+  retain:
+    auto: 0
+  cache:
+    size: 0
 parallelism:
   data: 1
   threads_per_rank: 0
+  device: cpu
 checkpoint:
   every_steps: 0
   every_seconds: 60
@@ -83,8 +109,25 @@ evaluate:
     prompts: 32
     distances: [16, 128, 896]
     length: 1024
+  suite_items: 0
+  suite_modes: [softmax, hybrid, window_only, linear_only]
+  bos: model
+  needle:
+    prompts: 0
+    length: 1024
+  recall:
+    prompts: 0
+    facts: [4, 8]
+    length: 1024
+  key_value:
+    prompts: 0
+    pairs: [4, 8]
+    length: 1024
 export:
   dtype: float32
+  adapter: false
+  delta: false
+  max_shard_mb: 5000
 )");
 }
 
