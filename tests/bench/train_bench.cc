@@ -158,6 +158,7 @@ std::unique_ptr<TrainingStage> MakeStage(const BenchOptions& o, const Llama& mod
   options.attention.window = o.window;
   options.schedule = schedule;
   options.train_maps = o.train_maps;
+  options.train_factor = o.train_maps;
   options.clip_norm = 0;
   if (o.window_dropout > 0) options.dropout.schedule = {o.window_dropout};
   options.dropout.steps = schedule.steps;

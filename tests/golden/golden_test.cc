@@ -105,6 +105,7 @@ TEST_F(Golden, FinetuneOfLinearOnly) {
 TEST_F(Golden, FinetuneWithWindowDropout) {
   FinetuneOptions options;
   options.train_maps = true;
+  options.train_factor = true;
   options.dropout.schedule = {0.9, 0.5, 0.0};
   options.dropout.granularity = "layer";
   CheckFinetune("finetune_ssd", options);

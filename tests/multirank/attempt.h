@@ -81,6 +81,7 @@ inline Plan SmallPlan(const std::string& work) {
   finetune.batch_size = 2;
   finetune.learning_rate = 1e-3;
   finetune.train_maps = true;
+  finetune.train_factor = true;
   finetune.lora_targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
   finetune.ssd_schedule = {0.5};
   finetune.ssd_granularity = "row";

@@ -164,6 +164,7 @@ void Attempt::StartRanks(const std::string& resume_from) {
                                .tokens = tokens_,
                                .resume_from = resume_from,
                                .export_classes = JoinPath(config_.python_path, "hybrid_linear"),
+                               .stage_cache = config_.stage_cache,
                                .threads_per_slot = config_.threads_per_slot};
   const auto plan = BuildPlan(launch_.spec(), context);
   if (!plan.ok()) return Finish("BAD_PLAN", plan.status().message());

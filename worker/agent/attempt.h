@@ -30,6 +30,7 @@ namespace tandem::agent {
 struct AttemptConfig {
   std::string jobs_folder;    // <work>/jobs
   std::string cache_folder;   // <work>/cache/tokens
+  std::string stage_cache;    // <work>/cache/stages
   std::string worker_folder;  // <work>/workers/<name>, marks the processes
   std::string runtime;        // short; sockets and MPI's temporary files
   std::string python;

@@ -55,6 +55,7 @@ AgentConfig ConfigOf(const AgentFlags& flags, const std::string& worker_folder,
   config.orphan_ms = flags.orphan_ms;
   config.attempts = {.jobs_folder = JoinPath(flags.work, "jobs"),
                      .cache_folder = JoinPath(flags.work, "cache/tokens"),
+                     .stage_cache = JoinPath(flags.work, "cache/stages"),
                      .worker_folder = worker_folder,
                      .runtime = flags.runtime,
                      .python = flags.python,

@@ -24,6 +24,7 @@ struct PlanContext {
   std::string tokens;       // prepare's result
   std::string resume_from;  // or empty
   std::string export_classes;
+  std::string stage_cache;  // folder, or empty
   int64_t threads_per_slot = 1;
 };
 

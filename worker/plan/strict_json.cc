@@ -54,17 +54,21 @@ const Json* JsonReader::FindList(const char* key, size_t max_items) {
 
 void JsonReader::Integer(const char* key, int64_t& value, IntegerRange range) {
   const Json* found = Find(key);
-  if (found == nullptr) return;
+  if (found != nullptr) ReadInteger(PathOf(key), *found, value, range);
+}
+
+void JsonReader::ReadInteger(const std::string& path, const Json& found, int64_t& value,
+                             IntegerRange range) {
   const bool too_large =
-      found->is_number_unsigned() && found->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
-  if (!found->is_number_integer()) {
-    Note(PathOf(key), "is " + Shortened(*found) + "; must be a whole number");
+      found.is_number_unsigned() && found.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
+  if (!found.is_number_integer()) {
+    Note(path, "is " + Shortened(found) + "; must be a whole number");
     return;
   }
-  if (!too_large) value = found->get<int64_t>();
+  if (!too_large) value = found.get<int64_t>();
   if (too_large || value < range.min || value > range.max) {
-    Note(PathOf(key), "is " + Shortened(*found) + "; must be in [" + std::to_string(range.min) +
-                          ", " + std::to_string(range.max) + "]");
+    Note(path, "is " + Shortened(found) + "; must be in [" + std::to_string(range.min) + ", " +
+                   std::to_string(range.max) + "]");
   }
 }
 
@@ -137,6 +141,7 @@ void JsonReader::Text(const char* key, std::string& value, const TextRule& rule)
 void JsonReader::Texts(const char* key, std::vector<std::string>& values, const TextRule& rule) {
   const Json* found = FindList(key, 64);
   if (found == nullptr) return;
+  values.clear();
   for (size_t i = 0; i < found->size(); ++i) {
     const Json& item = (*found)[i];
     const std::string path = PathOf(key) + "[" + std::to_string(i) + "]";
@@ -155,6 +160,7 @@ void JsonReader::Texts(const char* key, std::vector<std::string>& values, const 
 void JsonReader::Reals(const char* key, std::vector<double>& values, RealRange range) {
   const Json* found = FindList(key, 64);
   if (found == nullptr) return;
+  values.clear();
   for (size_t i = 0; i < found->size(); ++i) {
     const Json& item = (*found)[i];
     const std::string path = PathOf(key) + "[" + std::to_string(i) + "]";
@@ -164,6 +170,16 @@ void JsonReader::Reals(const char* key, std::vector<double>& values, RealRange r
     }
     values.push_back(item.get<double>());
     CheckReal(path, values.back(), range);
+  }
+}
+
+void JsonReader::Integers(const char* key, std::vector<int64_t>& values, IntegerRange range) {
+  const Json* found = FindList(key, 64);
+  if (found == nullptr) return;
+  values.clear();
+  for (size_t i = 0; i < found->size(); ++i) {
+    const std::string path = PathOf(key) + "[" + std::to_string(i) + "]";
+    ReadInteger(path, (*found)[i], values.emplace_back(), range);
   }
 }
 

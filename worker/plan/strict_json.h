@@ -47,6 +47,9 @@ class JsonWriter {
     out_[key] = value;
   }
   void Reals(const char* key, const std::vector<double>& value, RealRange) { out_[key] = value; }
+  void Integers(const char* key, const std::vector<int64_t>& value, IntegerRange) {
+    out_[key] = value;
+  }
   template <typename Walk, typename T>
   void Object(const char* key, const T& value, const Walk& walk) {
     JsonWriter inner(out_[key]);
@@ -78,6 +81,7 @@ class JsonReader {
   void Text(const char* key, std::string& value, const TextRule& rule);
   void Texts(const char* key, std::vector<std::string>& values, const TextRule& rule);
   void Reals(const char* key, std::vector<double>& values, RealRange range);
+  void Integers(const char* key, std::vector<int64_t>& values, IntegerRange range);
   template <typename Walk, typename T>
   void Object(const char* key, T& value, const Walk& walk) {
     const nlohmann::ordered_json* found = Find(key);
@@ -110,6 +114,8 @@ class JsonReader {
   }
   void CheckText(const std::string& path, const std::string& value, const TextRule& rule);
   void CheckReal(const std::string& path, double value, RealRange range);
+  void ReadInteger(const std::string& path, const nlohmann::ordered_json& found, int64_t& value,
+                   IntegerRange range);
 
   const nlohmann::ordered_json& object_;
   std::string path_;

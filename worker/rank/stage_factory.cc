@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "worker/rank/not_built.h"
 #include "worker/train/attention_transfer.h"
 #include "worker/train/finetune.h"
 
@@ -51,14 +52,7 @@ Status CheckPlanForRanks(const Plan& plan, int64_t num_ranks) {
       violate(path + " has another LoRA than the first finetune stage; all must agree");
     }
   }
-  if (plan.attention.feature_map_kind != "hedgehog") {
-    violate("attention.feature_map_kind is \"" + plan.attention.feature_map_kind +
-            "\"; this build runs hedgehog");
-  }
-  if (plan.attention.window_kind != "sliding") {
-    violate("attention.window_kind is \"" + plan.attention.window_kind +
-            "\"; this build runs sliding");
-  }
+  for (const std::string& missing : NotBuilt(plan)) violate(missing);
   return violations.empty() ? Status::Ok() : InvalidArgument(violations);
 }
 
@@ -99,6 +93,7 @@ std::unique_ptr<TrainingStage> MakeStage(const Plan& plan, int64_t stage_index, 
   options.attention = HybridOptionsOf(plan.attention);
   options.schedule = ScheduleOf(stage);
   options.train_maps = stage.train_maps;
+  options.train_factor = stage.train_factor;
   options.clip_norm = stage.clip_norm;
   options.dropout = {stage.ssd_schedule, stage.ssd_granularity, stage.steps};
   options.seed = plan.seed;

@@ -27,8 +27,10 @@ std::map<std::string, at::Tensor> TrainedTensors(const Parameters& parameters,
                                                  const FinetuneOptions& options) {
   std::map<std::string, at::Tensor> trained;
   for (const auto& [name, tensor] : parameters.tensors()) {
-    const bool is_map = !IsLora(name) && !(options.mode == "linear_only" && IsFactor(name));
-    if (IsLora(name) || (options.train_maps && is_map)) trained[name] = tensor;
+    const bool trains = IsLora(name)     ? true
+                        : IsFactor(name) ? options.train_factor && options.mode == "hybrid"
+                                         : options.train_maps;
+    if (trains) trained[name] = tensor;
   }
   return trained;
 }
@@ -113,7 +115,8 @@ double Finetune::LossAndGradients(const StepBatch& batch, const DropoutRule& is_
   const int64_t M = parameters_.num_layers(), B = batch.ids_BT.size(0);
   std::vector<LayerTape> tapes(static_cast<size_t>(M));
   LayerBackwardOptions layer_options;
-  layer_options.train_maps = options_.train_maps;
+  // Maps and window factors share a graph; what is not trained is dropped below.
+  layer_options.train_maps = options_.train_maps || options_.train_factor;
   at::Tensor x = model_.Embed(batch.ids_BT);
   for (int64_t i = 0; i < M; ++i) {
     std::vector<bool> dropped(static_cast<size_t>(B));
@@ -133,6 +136,8 @@ double Finetune::LossAndGradients(const StepBatch& batch, const DropoutRule& is_
     BackwardLayer(model_, parameters_, i, top.d_x_BTD, layer_options, tapes[static_cast<size_t>(i)],
                   gradients);
   }
+  std::erase_if(gradients,
+                [this](const auto& item) { return !optimiser_.trained().contains(item.first); });
   FillFactorGradients(batch, is_dropped, gradients);
   double loss = top.loss_sum / targets;
   collective_.AllReduceSum(std::span<double>(&loss, 1));

@@ -30,6 +30,7 @@ struct FinetuneOptions {
   HybridOptions attention;
   LearningRateSchedule schedule;
   bool train_maps = false;
+  bool train_factor = false;  // window factors; mode hybrid alone has them
   double clip_norm = 1.0;  // 0: no clipping
   WindowDropoutOptions dropout;
   uint64_t seed = 0;

@@ -66,6 +66,7 @@ TEST(PlanBuilder, SaysWhatTheSpecSaysAndFillsWhatOnlyTheWorkerKnows) {
                                .tokens = "/t",
                                .resume_from = "",
                                .export_classes = "/c",
+                               .stage_cache = "",
                                .threads_per_slot = 3};
   const auto plan = BuildPlan(spec, context);
   ASSERT_TRUE(plan.ok()) << plan.status().ToString();
@@ -81,6 +82,64 @@ TEST(PlanBuilder, SaysWhatTheSpecSaysAndFillsWhatOnlyTheWorkerKnows) {
   ASSERT_FALSE(bad.ok());
   EXPECT_NE(bad.status().message().find("multiple of ranks"), std::string::npos);
   EXPECT_NE(bad.status().message().find("export_dtype"), std::string::npos);
+}
+
+PlanContext SomeContext() {
+  PlanContext context;
+  context.job_uid = "u";
+  context.job_name = "n";
+  context.epoch = 1;
+  context.job_folder = "/j";
+  context.attempt_folder = "/j/attempts/1";
+  context.tokens = "/t";
+  return context;
+}
+
+TEST(PlanBuilder, RetainedLayersBecomeGroupsOfTheModel) {
+  v1::JobSpec spec = SmallSpec();
+  auto& retain = *spec.mutable_attention()->mutable_retain();
+  for (const char* text : {"1", "0.1", "1.0"}) retain.add_kv_groups(text);
+  const PlanContext context = SomeContext();
+  const auto plan = BuildPlan(spec, context);
+  ASSERT_TRUE(plan.ok()) << plan.status().ToString();
+  std::string groups;
+  for (const auto& [layer, group] : plan->attention.retained) {
+    groups += std::to_string(layer) + "." + std::to_string(group) + " ";
+  }
+  EXPECT_EQ(groups.substr(0, 12), "0.1 1.0 1.1 ") << "each once, in order";
+  retain.add_kv_groups("99");
+  EXPECT_NE(BuildPlan(spec, context).status().message().find("holds \"99\"; the model has"),
+            std::string::npos);
+}
+
+// A converted model brings its own form; what counts in use alone may be changed.
+TEST(PlanBuilder, DiagnoseTakesTheConversionsForm) {
+  const std::string folder = TemporaryFolder();
+  ASSERT_TRUE(WriteFileDurably(folder + "/config.json", R"({"model_type": "hybrid_linear",
+      "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3, "head_dim": 16,
+      "hybrid": {"version": 1, "mode": "linear_only", "window": {"kind": "terraced", "size": 24},
+                 "feature_map": {"kind": "relu", "dim": 8}, "mixing": {"factor": "exp"},
+                 "retain": {"kv_groups": [[2, 1]]}}})")
+                  .ok());
+  v1::JobSpec spec = SmallSpec();
+  spec.clear_stages();
+  spec.set_recipe("diagnose");
+  spec.mutable_model()->set_path(folder);
+  spec.mutable_model()->set_base("/base");
+  spec.mutable_attention()->mutable_mixing()->set_window_gain(10);
+  const auto plan = BuildPlan(spec, SomeContext());
+  ASSERT_TRUE(plan.ok()) << plan.status().ToString();
+  EXPECT_TRUE(plan->stages.empty());
+  EXPECT_EQ(plan->converted, folder);
+  EXPECT_EQ(plan->model, "/base");
+  EXPECT_EQ(plan->served_mode, "linear_only");
+  EXPECT_EQ(plan->attention.window_kind, "terraced");
+  EXPECT_EQ(plan->attention.window_size, 24);
+  EXPECT_EQ(plan->attention.window_sinks, 0) << "absent: as old exports were made";
+  EXPECT_EQ(plan->attention.feature_dim, 8);
+  EXPECT_EQ(plan->attention.window_gain, 10);
+  ASSERT_EQ(plan->attention.retained.size(), 1u);
+  EXPECT_EQ(plan->attention.retained[0].layer, 2);
 }
 
 TEST(PlanBuilder, PrepareRequestHasAPasskeyOnlyWhenItIsAskedFor) {

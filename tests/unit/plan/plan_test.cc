@@ -21,6 +21,7 @@ Plan GoodPlan() {
   plan.ranks = 2;
   plan.data.tokens = "/w/cache/tokens/k";
   plan.attention.mixing_initial = 0.1;
+  plan.attention.retained = {{5, 2}, {5, 3}};
   StagePlan transfer;
   transfer.kind = "attention_transfer";
   transfer.steps = 10;
@@ -30,6 +31,7 @@ Plan GoodPlan() {
   finetune.kind = "finetune";
   finetune.lora_targets = {"q_proj", "v_proj"};
   finetune.ssd_schedule = {0.9, 0.5, 0};
+  finetune.ssd_window_schedule = {4, 64};
   plan.stages = {transfer, finetune};
   return plan;
 }
@@ -55,12 +57,16 @@ TEST(Plan, SurvivesTheRoundTrip) {
   EXPECT_EQ(plan->seed, 18446744073709551615u);
   ASSERT_EQ(plan->stages.size(), 2u);
   EXPECT_EQ(plan->stages[1].ssd_schedule, (std::vector<double>{0.9, 0.5, 0}));
+  EXPECT_EQ(plan->stages[1].ssd_window_schedule, (std::vector<int64_t>{4, 64}));
+  ASSERT_EQ(plan->attention.retained.size(), 2u);
+  EXPECT_EQ(plan->attention.retained[1].group, 3);
   EXPECT_EQ(plan->attention.mixing_initial, 0.1);
 }
 
 TEST(Plan, EveryKeyIsNeededAndNoOtherTaken) {
   const auto json = nlohmann::ordered_json::parse(PlanToJson(GoodPlan()));
-  const std::vector<std::string> groups = {"", "/attention", "/data", "/stages/0", "/evaluate"};
+  const std::vector<std::string> groups = {"",          "/attention", "/data",
+                                           "/stages/0", "/evaluate",  "/attention/retained/1"};
   int keys = 0;
   for (const std::string& group : groups) {
     const auto object = json[nlohmann::ordered_json::json_pointer(group)];
@@ -74,7 +80,7 @@ TEST(Plan, EveryKeyIsNeededAndNoOtherTaken) {
     const std::string error = ErrorOf(Broken([&](auto& j) { j[pointer]["frob"] = 1; }));
     EXPECT_NE(error.find("frob is not known"), std::string::npos) << error;
   }
-  EXPECT_GT(keys, 45);
+  EXPECT_GT(keys, 85);
 }
 
 TEST(Plan, EachBadValueIsNamedWithItsPath) {
@@ -89,7 +95,7 @@ TEST(Plan, EachBadValueIsNamedWithItsPath) {
       {[](J& j) { j["job_uid"] = ""; }, "job_uid is empty"},
       {[](J& j) { j["ranks"] = 18446744073709551615u; }, "ranks is 18446744073709551615"},
       {[](J& j) { j["attention"] = 5; }, "attention is 5; must be an object"},
-      {[](J& j) { j["attention"]["feature_map_kind"] = "relu"; }, "must be one of hedgehog"},
+      {[](J& j) { j["attention"]["feature_map_kind"] = "tanh"; }, "must be one of hedgehog"},
       {[](J& j) { j["attention"]["mixing_initial"] = 0; }, "attention.mixing_initial is 0.0"},
       {[](J& j) { j["stages"] = "x"; }, "stages is \"x\"; must be a list"},
       {[](J& j) { j["stages"] = J(std::vector<int>(65)); }, "stages has 65 items"},
@@ -99,6 +105,13 @@ TEST(Plan, EachBadValueIsNamedWithItsPath) {
       {[](J& j) { j["stages"][1]["lora_targets"] = J::array(); }, "nothing would train"},
       {[](J& j) { j["stages"][1]["ssd_schedule"][0] = 1.5; }, "ssd_schedule[0] is 1.5"},
       {[](J& j) { j["stages"][1]["ssd_schedule"][0] = "a"; }, "ssd_schedule[0] is \"a\""},
+      {[](J& j) { j["stages"][1]["ssd_window_schedule"][0] = 65; }, "holds 65; must be at most"},
+      {[](J& j) { j["stages"][1]["ssd_window_schedule"][0] = 0; }, "ssd_window_schedule[0] is 0"},
+      {[](J& j) { j["stages"][1]["mode"] = "window_only"; }, "only hybrid has a window to change"},
+      {[](J& j) { j["attention"]["retain_auto"] = 1; }, "retain_auto is 1 beside"},
+      {[](J& j) { j["attention"]["retained"][0]["layer"] = -1; }, "retained[0].layer is -1"},
+      {[](J& j) { j["base_dtype"] = "bfloat16"; }, "base_dtype is bfloat16; that needs device"},
+      {[](J& j) { j["converted"] = "/c"; }, "converted is given beside stages"},
       {[](J& j) { j["evaluate"]["passkey"] = 1; }, "evaluate.passkey is 1; must be true or false"},
   };
   for (const auto& [change, wanted] : cases) {

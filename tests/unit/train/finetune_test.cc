@@ -24,6 +24,7 @@ class FinetuneTest : public ::testing::Test {
     FinetuneOptions options;
     options.attention.window = 4;
     options.train_maps = true;
+    options.train_factor = true;
     options.schedule = {1e-2, 0, 20, true};
     return options;
   }
@@ -153,6 +154,7 @@ TEST_F(FinetuneTest, ClippingBoundsTheFirstStepsMoments) {
 TEST_F(FinetuneTest, LossFallsAndOnlyTrainedTensorsMove) {
   FinetuneOptions options = Options();
   options.train_maps = false;
+  options.train_factor = false;
   Finetune stage(*model_, parameters_, *solo_, options);
   std::map<std::string, at::Tensor> before;
   for (const auto& [name, tensor] : parameters_.tensors()) before[name] = tensor.clone();

@@ -123,6 +123,7 @@ TEST_F(LossCurve, FinetuneOfMapsWithWindowDropout) {
   FinetuneOptions options;
   options.attention.window = kWindow;
   options.train_maps = true;
+  options.train_factor = true;
   Finetune stage(*model_, *parameters_, *solo_, options);
   AdamW optimiser(parameters_->tensors());
   const auto wanted = AnchorSteps("maps_with_dropout");

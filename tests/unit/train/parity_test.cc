@@ -96,6 +96,7 @@ class Parity : public ::testing::TestWithParam<ParityCase> {
     options.attention = attention_;
     options.attention.detach_max = key == "detach";
     options.train_maps = true;
+    options.train_factor = true;
     Finetune stage(*model_, *parameters_, *solo_, options);
     GradientMap gradients;
     const double loss = stage.LossAndGradients(
