@@ -51,9 +51,11 @@ std::vector<Field> JobFields() {
        .max_items = 1000,
        .is_path = true,
        .required = true,
-       .words = "Text files: .txt (one document each) or .jsonl (records with `text`, or with "
-                "instruction and output, messages, or prompt and response), each also .gz, .xz or "
-                ".zst; or .parquet and .arrow with the same columns. Relative to the job file."},
+       .words = "Text files: .txt (one document each) or .jsonl (records with `text`, with "
+                "instruction and output in Alpaca's template, messages in the model's chat "
+                "template, or prompt and response), each also .gz, .xz or .zst; .parquet, .arrow "
+                "or a save_to_disk folder with the same columns; or another job's token shard, "
+                ".bin. file.jsonl[0:200] reads these rows alone. Relative to the job file."},
       {.path = "data.validation",
        .type = kTexts,
        .max_items = 1000,
@@ -80,14 +82,14 @@ std::vector<Field> JobFields() {
        .max = 1e12,
        .default_value = "0",
        .unit = "documents",
-       .words = "Read only so many documents of data.train; 0: all."},
+       .words = "Read only so many documents of data.train; 0: all. With data.weights, of each of "
+                "its items."},
       {.path = "data.weights",
        .type = kReals,
        .min = 0,
        .max = 1e6,
        .min_open = true,
        .max_items = 1000,
-       .not_built = true,
        .default_words = "none: the files one after the other, each document once",
        .words = "How often each item of data.train is drawn, relative to the others: one number "
                 "per item."},
@@ -97,12 +99,10 @@ std::vector<Field> JobFields() {
        .default_value = "false",
        .words = "Attention does not cross from one document to the next inside a sequence."},
       {.path = "data.text_key",
-       .not_built = true,
        .default_value = "text",
        .words = "The key, or column, of a record that holds its text."},
       {.path = "data.train_on_prompt",
        .type = kFlag,
-       .not_built = true,
        .default_value = "false",
        .words = "Prompts of instruction and chat records are labels too; otherwise only the "
                 "answers are."},

@@ -90,6 +90,16 @@ std::string DefaultAdvice(const Field& field) {
   return "; delete it to take the default, " + DefaultWords(field);
 }
 
+std::string WithoutRows(const std::string& path) {
+  const size_t open = path.rfind('[');
+  if (open == std::string::npos || open == 0 || !path.ends_with(']')) return path;
+  const std::string rows = path.substr(open + 1, path.size() - open - 2);
+  const size_t colon = rows.find(':');
+  const bool are_rows = colon != std::string::npos && rows.rfind(':') == colon &&
+                        rows.find_first_not_of("0123456789:") == std::string::npos;
+  return are_rows ? path.substr(0, open) : path;
+}
+
 std::string NumberText(double number) {
   char buffer[64];
   // Integers without an exponent: 10000000, not 1e+07.

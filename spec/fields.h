@@ -74,6 +74,9 @@ std::string DefaultWords(const Field& field);
 // "; delete it to take the default, 64", or empty where there is none.
 std::string DefaultAdvice(const Field& field);
 
+// "a.jsonl[0:200]" -> "a.jsonl": the file of an item of data.train, without the rows that it names.
+std::string WithoutRows(const std::string& path);
+
 // Shortest text that reads back to the same number.
 std::string NumberText(double number);
 

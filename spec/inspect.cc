@@ -8,6 +8,7 @@
 
 #include "base/files.h"
 #include "base/log.h"
+#include "spec/fields.h"
 #include "spec/recipes.h"
 #include "spec/spec.h"
 
@@ -38,15 +39,18 @@ class Inspector {
                  const google::protobuf::RepeatedPtrField<std::string>& files) {
     for (int i = 0; i < files.size(); ++i) {
       const std::string item = field + "[" + std::to_string(i) + "]";
+      const std::string file = PathExists(files[i]) ? files[i] : WithoutRows(files[i]);
       struct stat found {};
-      if (stat(files[i].c_str(), &found) != 0) {
-        Report(item, files[i], "does not exist; must be a file on the worker's disk");
+      if (stat(file.c_str(), &found) != 0) {
+        Report(item, file, "does not exist; must be a file on the worker's disk");
+      } else if (S_ISDIR(found.st_mode) && PathExists(JoinPath(file, "state.json"))) {
+        continue;  // a save_to_disk folder: prepare reads it
       } else if (!S_ISREG(found.st_mode)) {
-        Report(item, files[i], "is not a file; list the text files themselves");
+        Report(item, file, "is not a file; list the text files themselves");
       } else if (found.st_size == 0) {
-        Report(item, files[i], "is empty; delete it from the list");
-      } else if (access(files[i].c_str(), R_OK) != 0) {
-        Report(item, files[i], "cannot be read; grant the worker's user read access");
+        Report(item, file, "is empty; delete it from the list");
+      } else if (access(file.c_str(), R_OK) != 0) {
+        Report(item, file, "cannot be read; grant the worker's user read access");
       }
     }
   }

@@ -74,8 +74,11 @@ void CheckSuffixes(const std::string& field,
                    const google::protobuf::RepeatedPtrField<std::string>& files,
                    ViolationList& out) {
   for (int i = 0; i < files.size(); ++i) {
-    std::string name = files[i];
-    if (name.ends_with(".parquet") || name.ends_with(".arrow")) continue;
+    std::string name = WithoutRows(files[i]);
+    // A folder of save_to_disk has a name without an ending.
+    if (name.find('.', name.rfind('/') + 1) == std::string::npos) continue;
+    const auto ends = [&name](const char* ending) { return name.ends_with(ending); };
+    if (ends(".parquet") || ends(".arrow") || ends(".bin")) continue;
     for (const char* packed : {".gz", ".xz", ".zst"}) {
       if (name.ends_with(packed)) name.resize(name.size() - std::string(packed).size());
     }
@@ -83,8 +86,8 @@ void CheckSuffixes(const std::string& field,
     out.AddUnless(
         {}, ItemPath(field, i),
         "is " + Quoted(files[i]) +
-            "; must end in .txt or .jsonl, one of these with .gz, .xz or .zst, or in .parquet or "
-            ".arrow");
+            "; must end in .txt or .jsonl, one of these with .gz, .xz or .zst, or in .parquet, "
+            ".arrow or .bin");
   }
 }
 

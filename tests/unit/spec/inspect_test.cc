@@ -132,6 +132,22 @@ TEST_F(InspectTest, OldTokenizer) {
   EXPECT_NE(Said().find("holds tokenizer.model alone"), std::string::npos) << Said();
 }
 
+TEST_F(InspectTest, RowsAndSavedFoldersAreFound) {
+  Write("b.jsonl", "{}");
+  ASSERT_TRUE(MakeFolders(Path("saved")).ok());
+  Write("saved/state.json", "{}");
+  Write("odd[1:2].txt", "text");
+  for (const char* name : {"b.jsonl[0:200]", "b.jsonl[:5]", "saved", "saved[3:]", "odd[1:2].txt"}) {
+    spec_.mutable_data()->add_validation(Path(name));
+  }
+  EXPECT_EQ(Said(), "");
+  for (const char* name : {"c.jsonl[0:200]", "b.jsonl[x:2]", "b.jsonl[1]"}) {
+    spec_.mutable_data()->clear_validation();
+    spec_.mutable_data()->add_validation(Path(name));
+    EXPECT_NE(Said().find("does not exist"), std::string::npos) << name;
+  }
+}
+
 TEST_F(InspectTest, DataThatIsNoText) {
   Write("empty.txt", "");
   spec_.mutable_data()->add_validation(Path("empty.txt"));
