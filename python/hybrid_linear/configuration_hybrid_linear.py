@@ -1,21 +1,28 @@
-"""Configuration of a Llama converted to linear attention plus a small softmax window.
+"""Configuration of a Llama (Mistral, Qwen2, Qwen3) converted to linear attention plus a small
+softmax window.
 
 config.json holds the base's own keys and
 
-    "model_type": "hybrid_linear", "base_model_type": "llama",
+    "model_type": "hybrid_linear", "base_model_type": "llama",   # mistral | qwen2 | qwen3
     "architectures": ["HybridLinearForCausalLM"],
     "auto_map": {"AutoConfig": "configuration_hybrid_linear.HybridLinearConfig",
                  "AutoModel": "modeling_hybrid_linear.HybridLinearModel",
                  "AutoModelForCausalLM": "modeling_hybrid_linear.HybridLinearForCausalLM"},
     "hybrid": {"version": 1,
-               "mode": "hybrid",                                # hybrid | linear_only
-               "window": {"kind": "sliding", "size": 64, "sinks": 0},
+               "mode": "hybrid",                                # hybrid | linear_only | window_only
+               "window": {"kind": "sliding", "size": 64, "sinks": 0},  # sliding | terraced
                "linear": {"span": "outside"},                   # outside | all
-               "feature_map": {"kind": "hedgehog", "dim": 64},  # dim: f; features are 2f
-               "mixing": {"factor": "sigmoid"}}                 # sigmoid | exp: gamma from theta
+               "feature_map": {"kind": "hedgehog", "dim": 64,   # | exp | exp_shifted | relu | elu
+                               "tie_kv_heads": false},
+               "mixing": {"kind": "shared",                     # shared | mass
+                          "factor": "sigmoid",                  # sigmoid | exp: gamma from theta
+                          "affine": false, "window_gain": 1.0},
+               "retain": {"kv_groups": [[5, 2]]},               # [layer, group] that stay softmax
+               "cache": {"size": 0}}                            # sparse cache, keys per query head
 
-RoPE may stand in both spellings, `rope_theta` + `rope_scaling` (transformers 4) and
-`rope_parameters` (5); they must agree. Works with transformers 4.56 and later, and 5. Anything
+tie_kv_heads, mixing.kind, affine, window_gain, retain and cache may be absent: the values above,
+and no retained group. RoPE may stand in both spellings, `rope_theta` + `rope_scaling` (transformers
+4) and `rope_parameters` (5); they must agree. Works with transformers 4.56 and later, and 5. Anything
 unknown or impossible is a ValueError that names the key.
 """
 
@@ -25,23 +32,39 @@ from transformers import PretrainedConfig
 
 HYBRID_VERSION = 1
 HYBRID_CHOICES = {
-    ("mode",): ("hybrid", "linear_only"),
-    ("window", "kind"): ("sliding",),
+    ("mode",): ("hybrid", "linear_only", "window_only"),
+    ("window", "kind"): ("sliding", "terraced"),
     ("linear", "span"): ("outside", "all"),
-    ("feature_map", "kind"): ("hedgehog",),
+    ("feature_map", "kind"): ("hedgehog", "exp", "exp_shifted", "relu", "elu"),
+    ("feature_map", "tie_kv_heads"): (False, True),
+    ("mixing", "kind"): ("shared", "mass"),
     ("mixing", "factor"): ("sigmoid", "exp"),
+    ("mixing", "affine"): (False, True),
 }
 HYBRID_INTEGERS = {
     ("version",): 1,
     ("window", "size"): 1,
     ("window", "sinks"): 0,
     ("feature_map", "dim"): 1,
+    ("cache", "size"): 0,
 }
+# Exports made before these keys existed have none of them.
+HYBRID_DEFAULTS = {
+    ("feature_map", "tie_kv_heads"): False,
+    ("mixing", "kind"): "shared",
+    ("mixing", "affine"): False,
+    ("mixing", "window_gain"): 1.0,
+    ("retain", "kv_groups"): [],
+    ("cache", "size"): 0,
+}
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 ROPE_KEYS = {
     "default": (),
     "linear": ("factor",),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("factor", "original_max_position_embeddings"),
 }
+ROPE_REFUSED = ("mscale", "mscale_all_dim", "truncate")
 
 
 class HybridLinearConfig(PretrainedConfig):
@@ -94,9 +117,12 @@ class HybridLinearConfig(PretrainedConfig):
         self.base_model_type = base_model_type
         self.rope_parameters = unify_rope(rope_theta, rope_scaling, rope_parameters)
         self.rope_theta = self.rope_parameters["rope_theta"]
-        self.hybrid = checked_hybrid(hybrid or default_hybrid(self.head_dim))
-        if base_model_type != "llama":
-            raise ValueError(f"base_model_type is {base_model_type!r}; these classes know llama")
+        if base_model_type not in FAMILIES:
+            known = ", ".join(FAMILIES)
+            raise ValueError(f"base_model_type is {base_model_type!r}; these classes know {known}")
+        self.hybrid = checked_hybrid(
+            hybrid or default_hybrid(self.head_dim), num_hidden_layers, self.num_key_value_heads
+        )
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_attention_heads {num_attention_heads} is no multiple of "
@@ -111,6 +137,16 @@ class HybridLinearConfig(PretrainedConfig):
         )
         self.tie_word_embeddings = tie_word_embeddings
 
+    @property
+    def qkv_bias(self):
+        """q_proj, k_proj and v_proj have one: always in Qwen2, whose o_proj never has."""
+        return self.attention_bias or self.base_model_type == "qwen2"
+
+    @property
+    def qk_norm(self):
+        """Each head's q and k are normed before RoPE."""
+        return self.base_model_type == "qwen3"
+
 
 def default_hybrid(head_dim):
     return {
@@ -123,9 +159,9 @@ def default_hybrid(head_dim):
     }
 
 
-def checked_hybrid(hybrid):
-    """Returns `hybrid` after checking each key; all violations at once."""
-    known = {path for path in (*HYBRID_CHOICES, *HYBRID_INTEGERS)}
+def checked_hybrid(hybrid, num_layers, num_kv_heads):
+    """Returns `hybrid` with all keys, after checking each; all violations at once."""
+    known = {*HYBRID_CHOICES, *HYBRID_INTEGERS, *HYBRID_DEFAULTS}
     given = {}
     for key, value in hybrid.items():
         if isinstance(value, dict):
@@ -133,24 +169,59 @@ def checked_hybrid(hybrid):
         else:
             given[(key,)] = value
     wrong = [f"hybrid.{'.'.join(p)} is unknown to these classes" for p in given if p not in known]
+    given = {**HYBRID_DEFAULTS, **given}
     wrong += [f"hybrid.{'.'.join(p)} is missing" for p in sorted(known) if p not in given]
     for path, choices in HYBRID_CHOICES.items():
         if path in given and given[path] not in choices:
-            wrong.append(
-                f"hybrid.{'.'.join(path)} is {given[path]!r}; must be one of {', '.join(choices)}"
-            )
+            allowed = ", ".join(map(str, choices))
+            wrong.append(f"hybrid.{'.'.join(path)} is {given[path]!r}; must be one of {allowed}")
     for path, lowest in HYBRID_INTEGERS.items():
         if path in given and not (type(given[path]) is int and given[path] >= lowest):
             wrong.append(
                 f"hybrid.{'.'.join(path)} is {given[path]!r}; must be an integer >= {lowest}"
             )
-    if not wrong and given[("version",)] != HYBRID_VERSION:
+    if not wrong:
+        wrong = impossible(given, num_layers, num_kv_heads)
+    if wrong:
+        raise ValueError("config.json: " + "; ".join(wrong))
+    full = {}
+    for path, value in given.items():
+        place = full if len(path) == 1 else full.setdefault(path[0], {})
+        place[path[-1]] = value
+    return full
+
+
+def impossible(given, num_layers, num_kv_heads):
+    """What is wrong with values that are each allowed."""
+    wrong, gain = [], given[("mixing", "window_gain")]
+    if given[("version",)] != HYBRID_VERSION:
         wrong.append(
             f"hybrid.version is {given[('version',)]}; these classes read version {HYBRID_VERSION}"
         )
-    if wrong:
-        raise ValueError("config.json: " + "; ".join(wrong))
-    return hybrid
+    if type(gain) not in (int, float) or not 0 < gain < math.inf:
+        wrong.append(f"hybrid.mixing.window_gain is {gain!r}; must be a number above 0")
+    if given[("mixing", "affine")] and given[("mixing", "factor")] != "sigmoid":
+        wrong.append("hybrid.mixing.affine needs hybrid.mixing.factor sigmoid")
+    if given[("mixing", "kind")] == "mass" and given[("linear", "span")] != "outside":
+        wrong.append("hybrid.mixing.kind mass needs hybrid.linear.span outside")
+    shared = given[("mode",)] == "hybrid" and given[("mixing", "kind")] == "shared"
+    if given[("cache", "size")] and not (shared and given[("linear", "span")] == "outside"):
+        wrong.append(
+            "hybrid.cache.size needs hybrid.mode hybrid, hybrid.mixing.kind shared and "
+            "hybrid.linear.span outside"
+        )
+    for pair in given[("retain", "kv_groups")]:
+        limits = (num_layers, num_kv_heads)
+        if not (
+            isinstance(pair, (list, tuple))
+            and len(pair) == 2
+            and all(type(x) is int and 0 <= x < limit for x, limit in zip(pair, limits))
+        ):
+            wrong.append(
+                f"hybrid.retain.kv_groups holds {pair!r}; must be [layer below {num_layers}, "
+                f"group below {num_kv_heads}]"
+            )
+    return wrong
 
 
 def unify_rope(theta, scaling, parameters):
@@ -175,6 +246,9 @@ def unify_rope(theta, scaling, parameters):
         raise ValueError(
             f"config.json: RoPE type {rope['rope_type']!r}; must be one of {', '.join(ROPE_KEYS)}"
         )
+    refused = [key for key in ROPE_REFUSED if rope.get(key) not in (None, True)]
+    if refused:
+        raise ValueError(f"config.json: RoPE with {', '.join(refused)} is not supported")
     missing = [key for key in ROPE_KEYS[rope["rope_type"]] if key not in rope]
     if missing:
         raise ValueError(f"config.json: RoPE type {rope['rope_type']} lacks {', '.join(missing)}")

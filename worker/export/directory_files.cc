@@ -11,8 +11,9 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr const char* kClassFiles[] = {"configuration_hybrid_linear.py",
-                                       "modeling_hybrid_linear.py"};
+constexpr const char* kClassFiles[] = {
+    "attention_hybrid_linear.py", "cache_hybrid_linear.py", "configuration_hybrid_linear.py",
+    "feature_maps_hybrid_linear.py", "modeling_hybrid_linear.py"};
 constexpr const char* kTokenizerFiles[] = {"tokenizer.json",
                                            "special_tokens_map.json",
                                            "added_tokens.json",

@@ -4,8 +4,11 @@ Tolerance: logits of size 6 in fp32, two layers: 1e-5 away from double, and 1e-4
 promises.
 """
 
+import re
+
 import pytest
 import torch
+from hybrid_linear import attention_hybrid_linear as attention
 from hybrid_linear import modeling_hybrid_linear as modeling
 from hybrid_linear.configuration_hybrid_linear import HybridLinearConfig
 from hybrid_linear.modeling_hybrid_linear import HybridLinearCache
@@ -21,6 +24,29 @@ VARIANTS = {
     "window_beyond_text": dict(size=64, sinks=2),
     "linear_only": dict(mode="linear_only"),
     "one_kv_head": dict(num_key_value_heads=1),
+    "window_only": dict(mode="window_only", sinks=2),
+    "terraced": dict(window="terraced", size=4),
+    "terraced_sinks": dict(window="terraced", size=7, sinks=3, kind="exp_shifted"),
+    "terraced_all": dict(window="terraced", size=4, span="all", tied=True),
+    "terraced_window_only": dict(window="terraced", size=4, mode="window_only"),
+    "exp": dict(kind="exp"),
+    "relu_tied": dict(kind="relu", tied=True),
+    "elu": dict(kind="elu", mode="linear_only"),
+    "affine_gain": dict(affine=True, gain=10.0),
+    "mass": dict(mixing="mass", sinks=2),
+    "mass_terraced_tied": dict(mixing="mass", window="terraced", tied=True),
+    "retained_group": dict(retained=[(1, 1)], kind="relu"),
+    "retained_layer": dict(retained=[(0, 0), (0, 1)], tied=True, sinks=1),
+    "retained_linear_only": dict(retained=[(0, 1)], mode="linear_only"),
+    "retained_window_only": dict(retained=[(0, 1)], mode="window_only"),
+    # Another seed: the same token twice has the same score in layer 0, up to rounding.
+    "sparse_cache": dict(cache=3, gain=10.0, seed=1),
+    "sparse_cache_sinks_tied": dict(cache=6, sinks=2, tied=True, retained=[(1, 0)]),
+    "sparse_cache_terraced": dict(cache=4, window="terraced", size=3),
+    "mistral": dict(base_model_type="mistral"),
+    "qwen2": dict(base_model_type="qwen2"),
+    "qwen3": dict(base_model_type="qwen3", window="terraced"),
+    "biases": dict(attention_bias=True, mlp_bias=True),
 }
 
 
@@ -41,7 +67,7 @@ def largest(a, b):
 @pytest.mark.parametrize("block_rows", [128, 16, 7])
 def test_forward_equals_naive(case, block_rows, monkeypatch):
     model, ids, expected = case
-    monkeypatch.setattr(modeling, "BLOCK_ROWS", block_rows)
+    monkeypatch.setattr(attention, "BLOCK_ROWS", block_rows)
     assert largest(model(ids).logits, expected) < TOLERANCE
 
 
@@ -114,7 +140,7 @@ def test_cache_size_is_constant(case):
     model(ids.repeat(1, 2), cache=cache)  # 100 tokens: every window is full
     for t in range(30):
         model(ids[:, t : t + 1], cache=cache)
-        sizes.append(cache.num_bytes())
+        sizes.append(cache.num_bytes(retained=False))
     assert sizes[0] > 0 and len(set(sizes)) == 1
 
 
@@ -184,18 +210,43 @@ def test_what_cannot_work_is_refused_by_name():
     "change, message",
     [
         (lambda h: h.update(version=2), "these classes read version 1"),
-        (lambda h: h["window"].update(kind="terraced"), "hybrid.window.kind is 'terraced'"),
+        (lambda h: h["window"].update(kind="dilated"), "hybrid.window.kind is 'dilated'"),
         (lambda h: h["window"].update(size=0), "hybrid.window.size is 0"),
-        (lambda h: h["feature_map"].update(kind="relu"), "hybrid.feature_map.kind is 'relu'"),
-        (lambda h: h.update(retain={"kv_groups": []}), "hybrid.retain.kv_groups is unknown"),
+        (lambda h: h["feature_map"].update(kind="gelu"), "hybrid.feature_map.kind is 'gelu'"),
+        (lambda h: h.update(retain={"heads": []}), "hybrid.retain.heads is unknown"),
+        (lambda h: h.update(retain={"kv_groups": [[2, 0]]}), "holds [2, 0]; must be [layer below 2"),
+        (lambda h: h["mixing"].update(window_gain=0), "hybrid.mixing.window_gain is 0"),
+        (lambda h: h["mixing"].update(affine=True, factor="exp"), "affine needs"),
+        (lambda h: h.update(cache={"size": 4}, linear={"span": "all"}), "hybrid.cache.size needs"),
         (lambda h: h.pop("mixing"), "hybrid.mixing.factor is missing"),
     ],
 )
 def test_config_refuses(change, message):
     hybrid = tiny_config().hybrid
     change(hybrid)
-    with pytest.raises(ValueError, match=message.replace(".", r"\.")):
-        HybridLinearConfig(hybrid=hybrid)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        HybridLinearConfig(num_hidden_layers=2, hybrid=hybrid)
+
+
+def test_an_old_export_means_what_it_meant():
+    hybrid = {
+        "version": 1,
+        "mode": "hybrid",
+        "window": {"kind": "sliding", "size": 5, "sinks": 0},
+        "linear": {"span": "outside"},
+        "feature_map": {"kind": "hedgehog", "dim": 8},
+        "mixing": {"factor": "sigmoid"},
+    }
+    assert HybridLinearConfig(hybrid=hybrid).hybrid == tiny_config().hybrid
+
+
+def test_the_retained_heads_cache_grows_and_the_rest_does_not():
+    model = tiny_model(retained=[(1, 1)])
+    ids = torch.randint(2, 97, (1, 40), generator=torch.Generator().manual_seed(7))
+    cache = HybridLinearCache()
+    model(ids, cache=cache)
+    assert cache.num_bytes() - cache.num_bytes(retained=False) == 40 * (2 * 16 * 4 + 8)
+    assert cache.states[0].names == cache.states[0].linear_names
 
 
 def test_config_reads_both_rope_spellings_and_refuses_a_contradiction():
@@ -210,11 +261,13 @@ def test_config_reads_both_rope_spellings_and_refuses_a_contradiction():
         HybridLinearConfig(
             rope_theta=1e4, rope_parameters={"rope_theta": 5e5, "rope_type": "default"}
         )
-    with pytest.raises(ValueError, match="RoPE type 'yarn'"):
-        HybridLinearConfig(rope_scaling={"type": "yarn", "factor": 2.0})
+    with pytest.raises(ValueError, match="RoPE type 'longrope'"):
+        HybridLinearConfig(rope_scaling={"type": "longrope", "factor": 2.0})
+    with pytest.raises(ValueError, match="mscale"):
+        HybridLinearConfig(rope_scaling={**llama3, "rope_type": "yarn", "mscale": 0.7})
 
 
-@pytest.mark.parametrize("kind", ["linear", "llama3"])
+@pytest.mark.parametrize("kind", ["linear", "llama3", "yarn"])
 def test_scaled_rope_equals_transformers(kind):
     from transformers import LlamaConfig
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -224,13 +277,16 @@ def test_scaled_rope_equals_transformers(kind):
         parameters.update(
             low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=256
         )
+    if kind == "yarn":
+        parameters.update(original_max_position_embeddings=256, beta_fast=16.0)
     theirs = LlamaConfig(
         hidden_size=64, num_attention_heads=2, rope_theta=1e4, rope_scaling=dict(parameters)
     )
-    expected, _ = ROPE_INIT_FUNCTIONS[kind](theirs, torch.device("cpu"))
+    expected, factor = ROPE_INIT_FUNCTIONS[kind](theirs, torch.device("cpu"))
     mine = HybridLinearConfig(
         hidden_size=64, num_attention_heads=2, rope_theta=1e4, rope_scaling=parameters
     )
     assert torch.allclose(
         modeling.inverse_frequencies(mine, torch.device("cpu")), expected, rtol=1e-6
     )
+    assert abs(modeling.attention_factor(mine) - factor) < 1e-6
