@@ -34,5 +34,7 @@ set_target_properties(tandem::gomp PROPERTIES IMPORTED_LOCATION ${torch_dir}/lib
 target_link_libraries(tandem_torch INTERFACE tandem::torch_cpu tandem::c10 tandem::gomp)
 # CMake adds torch/lib to the RPATH of what links it; the wheel's own RPATH finds libcudart and libcupti; nothing of ours calls them on a CPU machine.
 target_link_options(tandem_torch INTERFACE "LINKER:--allow-shlib-undefined")
+# torch_cuda is not linked: worker/model/device.cc loads it from the same folder when a job asks for a GPU. One binary
+# serves both machines, no --as-needed can drop it in silence, and a rank on the CPU does not wait for a gigabyte to load.
 
 find_package(MPI REQUIRED COMPONENTS C)

@@ -172,8 +172,16 @@ std::vector<std::string> InheritedEnvironment(const std::vector<std::string>& na
 }
 
 const std::vector<std::string>& InheritedNames() {
-  static const std::vector<std::string> kNames = {"PATH",   "HOME", "USER",           "LANG",
-                                                  "LC_ALL", "TZ",   "LD_LIBRARY_PATH"};
+  static const std::vector<std::string> kNames = {"PATH",
+                                                  "HOME",
+                                                  "USER",
+                                                  "LANG",
+                                                  "LC_ALL",
+                                                  "TZ",
+                                                  "LD_LIBRARY_PATH",
+                                                  "CUDA_VISIBLE_DEVICES",
+                                                  "CUDA_DEVICE_ORDER",
+                                                  "PYTORCH_ALLOC_CONF"};
   return kNames;
 }
 

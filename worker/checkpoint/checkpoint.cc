@@ -55,7 +55,7 @@ Result<SavedCheckpoint> SaveCheckpoint(const CheckpointTarget& target,
   std::vector<at::Tensor> contiguous;  // keeps the memory of the views
   std::vector<TensorView> views;
   for (const auto& [name, tensor] : tensors) {
-    contiguous.push_back(tensor.detach().contiguous());
+    contiguous.push_back(tensor.detach().cpu().contiguous());
     const at::Tensor& held = contiguous.back();
     TensorView view;
     view.name = name;
@@ -103,7 +103,7 @@ Status RestoreTensors(const NamedTensors& loaded, const NamedTensors& into) {
   for (const auto& [name, tensor] : into) {
     const at::Tensor& from = loaded.at(name);
     at::Tensor target = tensor.detach();  // the same memory, without autograd's objections
-    if (target.is_contiguous()) {
+    if (target.device().is_cpu() && target.is_contiguous()) {
       std::memcpy(target.data_ptr(), from.const_data_ptr(), from.nbytes());
     } else {
       target.copy_(from);

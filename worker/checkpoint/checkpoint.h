@@ -19,8 +19,8 @@
 
 namespace tandem {
 
-// Names are free but unique: "layers.0.feature_map_q", "adam.m.layers.0.feature_map_q", ... CPU,
-// contiguous or not; float32, float64, int64, bfloat16. Scalars are tensors of shape {}.
+// Names are free but unique: "layers.0.feature_map_q", "adam.m.layers.0.feature_map_q", ... On any
+// device, contiguous or not; float32, float64, int64, bfloat16. Scalars are tensors of shape {}.
 using NamedTensors = std::map<std::string, at::Tensor>;
 
 struct LoadedCheckpoint {

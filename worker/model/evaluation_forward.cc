@@ -131,8 +131,8 @@ EvaluationResult EvaluateSequences(const Llama& model, const Parameters& paramet
   const at::Tensor x = LastHiddenState(model, parameters, ids_BT, options,
                                        options.linear_mass ? &result.linear_mass_MH : nullptr);
   const NextTokenLosses next = ComputeNextTokenLosses(model, x, ids_BT, options.predictions);
-  result.losses = next.losses_BT1;
-  result.predicted_BT = next.predicted_BT;
+  result.losses = next.losses_BT1.cpu();
+  if (options.predictions) result.predicted_BT = next.predicted_BT.cpu();
   return result;
 }
 
@@ -141,7 +141,7 @@ at::Tensor EvaluateLogits(const Llama& model, const Parameters& parameters,
   CheckOptions(ids_BT, options);
   at::NoGradGuard no_gradients;
   const at::Tensor x = LastHiddenState(model, parameters, ids_BT, options, nullptr);
-  const at::Tensor logits = model.Logits(AsRows(model.FinalNorm(x)));
+  const at::Tensor logits = model.Logits(AsRows(model.FinalNorm(x))).cpu();
   return logits.view({ids_BT.size(0), ids_BT.size(1), -1});
 }
 

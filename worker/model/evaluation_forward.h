@@ -1,7 +1,8 @@
 // The forward pass of evaluation: per-token losses in every component mode, no gradients.
 //
 // One function runs the whole model in one mode (method.md §3, §8). Logits are made in chunks of
-// rows and never kept, so memory is O(B T). Free of state; uses ATen's intra-op threads. Wrong
+// rows and never kept, so memory is O(B T). Runs where the model is; ids and results lie on the
+// host. Free of state; uses ATen's intra-op threads. Wrong
 // shapes throw c10::Error.
 #pragma once
 

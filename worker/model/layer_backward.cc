@@ -1,12 +1,12 @@
 #include "worker/model/layer_backward.h"
 
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <utility>
 
+#include "worker/model/base_product.h"
 #include "worker/model/tensor_rows.h"
 
 namespace tandem {
@@ -117,15 +117,15 @@ void BackwardLayer(const Llama& model, const Parameters& parameters, int64_t lay
   const LayerParameters& lora = parameters.layer(layer_index);
   at::NoGradGuard no_gradients;
   const at::Tensor d_x = AsRows(d_x_BTD);
-  SwiGluBackward(tape.gate_up, at::mm(d_x, w.down));
-  AddRmsNormBackward(at::mm(tape.gate_up, w.gate_up), tape.x_middle, w.post_norm,
+  SwiGluBackward(tape.gate_up, Times(d_x, w.down));
+  AddRmsNormBackward(Times(tape.gate_up, w.gate_up), tape.x_middle, w.post_norm,
                      tape.inverse_rms_post, d_x);
 
   const at::Tensor y_rows = HeadsAsRows(tape.y.detach());
   AddLoraGradients(lora.o, LayerName(layer_index, "o_proj"), y_rows, d_x, gradients);
   const int64_t B = d_x_BTD.size(0), T = d_x_BTD.size(1), d = config.head_dim;
   const at::Tensor d_y =
-      at::mm(d_x, tape.merged_output).view({B, T, config.num_heads, d}).transpose(1, 2);
+      Times(d_x, tape.merged_output).view({B, T, config.num_heads, d}).transpose(1, 2);
   const at::Tensor d_rows =
       BackwardAttention(config, model.RotaryTables(T), layer_index, d_y, options, tape, gradients);
   HeadNormBackward(config, w, tape.head_norm, d_rows);
@@ -139,7 +139,7 @@ void BackwardLayer(const Llama& model, const Parameters& parameters, int64_t lay
   AddLoraGradients(lora.v, LayerName(layer_index, "v_proj"), normed,
                    d_rows.narrow(1, queries + keys, keys), gradients);
   if (options.input_gradient) {
-    AddRmsNormBackward(at::mm(d_rows, tape.merged_qkv), AsRows(tape.x), w.input_norm,
+    AddRmsNormBackward(Times(d_rows, tape.merged_qkv), AsRows(tape.x), w.input_norm,
                        tape.inverse_rms_input, d_x);
   }
   tape = {};

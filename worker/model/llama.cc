@@ -1,16 +1,16 @@
 #include "worker/model/llama.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/index_select.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/outer.h>
-#include <ATen/ops/tensor.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
+#include "worker/model/base_product.h"
 #include "worker/model/projection.h"
 #include "worker/model/tensor_rows.h"
 
@@ -25,10 +25,16 @@ at::ScalarType ScalarTypeOf(const std::string& dtype) {
 }
 
 // Foreign files may be unaligned, so bytes are copied before they are read as numbers.
-at::Tensor ToFloatTensor(const TensorView& view) {
+at::Tensor CopyOut(const TensorView& view) {
   at::Tensor raw = at::empty(view.shape, at::TensorOptions(ScalarTypeOf(view.dtype)));
   std::memcpy(raw.data_ptr(), view.data, static_cast<size_t>(view.bytes));
-  return raw.to(at::kFloat);
+  return raw;
+}
+
+// Where and in what type the model keeps a weight: matrices in the base's type, norms and biases
+// in fp32. The same tensor when it is so already.
+at::Tensor Placed(const at::Tensor& weight, const ComputeDevice& device) {
+  return weight.to(device.device, weight.dim() > 1 ? device.base_type : at::kFloat);
 }
 
 std::string LayerPrefix(int64_t layer_index) {
@@ -76,19 +82,23 @@ at::Tensor FamilyWeight(const ModelConfig& config, const LayerWeights& w, const 
 
 }  // namespace
 
-Result<std::unique_ptr<Llama>> Llama::Load(const std::string& directory) {
+Result<std::unique_ptr<Llama>> Llama::Load(const std::string& directory,
+                                           const ComputeDevice& device) {
   TANDEM_ASSIGN_OR_RETURN(const ModelConfig config, ReadModelConfig(directory));
   TANDEM_ASSIGN_OR_RETURN(const SafetensorsModel files, SafetensorsModel::Open(directory));
   TANDEM_RETURN_IF_ERROR(CheckModelTensors(config, files));
   std::map<std::string, at::Tensor> weights;
   for (const TensorView& expected : ExpectedTensors(config)) {
-    weights[expected.name] = ToFloatTensor(*files.Find(expected.name));
+    weights[expected.name] = Placed(CopyOut(*files.Find(expected.name)), device);
   }
-  return std::make_unique<Llama>(config, weights);
+  return std::make_unique<Llama>(config, weights, device);
 }
 
-Llama::Llama(const ModelConfig& config, const std::map<std::string, at::Tensor>& weights)
-    : config_(config), inverse_frequencies_(RopeInverseFrequencies(config.rope, config.head_dim)) {
+Llama::Llama(const ModelConfig& config, const std::map<std::string, at::Tensor>& given,
+             const ComputeDevice& device)
+    : config_(config), device_(device) {
+  std::map<std::string, at::Tensor> weights;
+  for (const auto& [name, weight] : given) weights[name] = Placed(weight, device);
   for (int64_t layer = 0; layer < config.num_layers; ++layer) {
     const std::string p = LayerPrefix(layer), a = p + "self_attn.", m = p + "mlp.";
     LayerWeights w;
@@ -105,9 +115,17 @@ Llama::Llama(const ModelConfig& config, const std::map<std::string, at::Tensor>&
   embedding_ = weights.at("model.embed_tokens.weight");
   final_norm_ = weights.at("model.norm.weight");
   lm_head_ = config.tie_word_embeddings ? embedding_ : weights.at("lm_head.weight");
+  std::vector<float> frequencies = RopeInverseFrequencies(config.rope, config.head_dim);
+  inverse_frequencies_ = at::empty({static_cast<int64_t>(frequencies.size())}, at::kFloat);
+  std::copy(frequencies.begin(), frequencies.end(), inverse_frequencies_.mutable_data_ptr<float>());
+  inverse_frequencies_ = inverse_frequencies_.to(device.device);
 }
 
 at::Tensor Llama::Weight(const std::string& name) const {
+  return StoredWeight(name).to(at::kCPU, at::kFloat);
+}
+
+at::Tensor Llama::StoredWeight(const std::string& name) const {
   if (name == "model.embed_tokens.weight") return embedding_;
   if (name == "model.norm.weight") return final_norm_;
   if (name == "lm_head.weight") return lm_head_;
@@ -135,12 +153,13 @@ at::Tensor Llama::Weight(const std::string& name) const {
 
 at::Tensor Llama::Embed(const at::Tensor& ids_BT) const {
   TORCH_CHECK(ids_BT.dim() == 2, "ids must have shape (B,T), not ", ids_BT.sizes());
-  return at::index_select(embedding_, 0, ids_BT.reshape({-1}))
+  return at::index_select(embedding_, 0, ids_BT.to(device_.device).reshape({-1}))
+      .to(at::kFloat)
       .view({ids_BT.size(0), ids_BT.size(1), config_.hidden_size});
 }
 
-QkvTensors Llama::Qkv(const at::Tensor& x_BTD, int64_t layer_index,
-                      const LayerParameters* lora, int64_t start) const {
+QkvTensors Llama::Qkv(const at::Tensor& x_BTD, int64_t layer_index, const LayerParameters* lora,
+                      int64_t start) const {
   const LayerWeights& w = layer(layer_index);
   const NormedRows normed = RmsNorm(x_BTD, w.input_norm, config_.rms_norm_eps);
   const at::Tensor rows =
@@ -164,18 +183,13 @@ at::Tensor Llama::FinalNorm(const at::Tensor& x_BTD) const {
 }
 
 at::Tensor Llama::Logits(const at::Tensor& normed_ND) const {
-  return at::mm(normed_ND, lm_head_.t());
+  return TimesTransposed(normed_ND, lm_head_);
 }
 
 Llama::Rotary Llama::RotaryTables(int64_t num_tokens, int64_t start) const {
-  const int64_t half = config_.head_dim / 2;
-  at::Tensor frequencies = at::empty({half}, at::kFloat);
-  std::memcpy(frequencies.data_ptr(), inverse_frequencies_.data(),
-              static_cast<size_t>(half) * sizeof(float));
-  const at::Tensor positions = at::empty({num_tokens}, at::kFloat);
-  float* position = positions.mutable_data_ptr<float>();
-  for (int64_t t = 0; t < num_tokens; ++t) position[t] = static_cast<float>(start + t);
-  const at::Tensor angles = at::outer(positions, frequencies);
+  const at::Tensor positions =
+      at::arange(start, start + num_tokens, inverse_frequencies_.options());
+  const at::Tensor angles = at::outer(positions, inverse_frequencies_);
   const double factor = config_.rope.attention_factor;
   if (factor == 1) return {angles.cos(), angles.sin()};
   return {angles.cos().mul_(factor), angles.sin().mul_(factor)};

@@ -1,10 +1,11 @@
-// Llama: the frozen base model, fp32 on the CPU, as functions from layer to layer.
+// Llama: the frozen base model as functions from layer to layer.
 //
 // The name stands for the family: Llama, Mistral, Qwen2 and Qwen3 differ by biases and by a norm of
 // each head's q and k (model_config.h), and share everything else.
 // It knows nothing of training: attention transfer, finetuning and evaluation are made of these
-// functions and of the attention operators. Weights come from safetensors (bf16, fp16 or fp32,
-// widened once at load); the projections that read the same input are stored as one matrix. No
+// functions and of the attention operators. Weights come from safetensors (bf16, fp16 or fp32)
+// and lie on one device in the base's type (device.h), norms and biases in fp32; hidden states are
+// fp32 everywhere. The projections that read the same input are stored as one matrix. No
 // function keeps anything for backward: the model's own backward is layer_backward.h. Immutable
 // after loading: any thread. Wrong shapes throw c10::Error.
 //
@@ -21,6 +22,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "worker/model/device.h"
 #include "worker/model/model_config.h"
 #include "worker/model/parameters.h"
 
@@ -46,21 +48,25 @@ struct LayerWeights {
 class Llama {
  public:
   // Reads and checks config.json and the safetensors; Status names what is wrong with them.
-  static Result<std::unique_ptr<Llama>> Load(const std::string& directory);
+  static Result<std::unique_ptr<Llama>> Load(const std::string& directory,
+                                             const ComputeDevice& device = {});
   // From tensors in memory, with the names and shapes of ExpectedTensors(config).
-  Llama(const ModelConfig& config, const std::map<std::string, at::Tensor>& weights);
+  Llama(const ModelConfig& config, const std::map<std::string, at::Tensor>& weights,
+        const ComputeDevice& device = {});
 
   const ModelConfig& config() const { return config_; }
+  const ComputeDevice& device() const { return device_; }
   const LayerWeights& layer(int64_t layer_index) const {
     return layers_[static_cast<size_t>(layer_index)];
   }
   const at::Tensor& embedding() const { return embedding_; }    // (V,D)
   const at::Tensor& final_norm() const { return final_norm_; }  // (D)
   const at::Tensor& lm_head() const { return lm_head_; }        // (V,D); the embedding when tied
-  // The fp32 tensor of a Hugging Face name, e.g. "model.layers.0.self_attn.q_proj.weight"; a view.
+  // The tensor of a Hugging Face name, e.g. "model.layers.0.self_attn.q_proj.weight", fp32 on the
+  // host: a view where it is kept so.
   at::Tensor Weight(const std::string& name) const;
 
-  // ids int64 (B,T) -> (B,T,D), own memory.
+  // ids int64 (B,T), on the host or where the model is -> (B,T,D), own memory.
   at::Tensor Embed(const at::Tensor& ids_BT) const;
   // Input norm, projections (+ LoRA where the pairs are defined), heads' norm, RoPE. lora null: the
   // base alone. start: the position of the first token, for prefill in parts and decoding.
@@ -81,10 +87,13 @@ class Llama {
   Rotary RotaryTables(int64_t num_tokens, int64_t start = 0) const;
 
  private:
+  at::Tensor StoredWeight(const std::string& name) const;
+
   ModelConfig config_;
+  ComputeDevice device_;
   std::vector<LayerWeights> layers_;
   at::Tensor embedding_, final_norm_, lm_head_;
-  std::vector<float> inverse_frequencies_;
+  at::Tensor inverse_frequencies_;  // (d/2) fp32
 };
 
 }  // namespace tandem

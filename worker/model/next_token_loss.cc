@@ -4,11 +4,11 @@
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 
+#include "worker/model/base_product.h"
 #include "worker/model/projection.h"
 #include "worker/model/tensor_rows.h"
 
@@ -29,18 +29,34 @@ at::Tensor PredictingRows(const at::Tensor& label_mask_BT) {
   return next.reshape({-1}).nonzero().view({-1});
 }
 
+// Rows of logits at a time: on the CPU what stays in cache, on a GPU what fills it within 256 MB.
+int64_t ChunkRows(const at::Tensor& rows_ND, int64_t V) {
+  constexpr int64_t kDeviceFloats = int64_t{1} << 26;
+  if (rows_ND.device().is_cpu()) return kLossChunkRows;
+  return std::clamp<int64_t>(kDeviceFloats / V, kLossChunkRows, 8192);
+}
+
 // Calls body(begin, count, logits) for each chunk; the logits' memory is used again.
 template <typename Body>
 void ForLogitChunks(const Llama& model, const at::Tensor& normed_ND, const Body& body) {
   const int64_t N = normed_ND.size(0), V = model.lm_head().size(0);
-  at::Tensor buffer = at::empty({std::min(N, kLossChunkRows), V}, normed_ND.options());
-  const at::Tensor head = model.lm_head().t();
-  for (int64_t begin = 0; begin < N; begin += kLossChunkRows) {
-    const int64_t count = std::min(kLossChunkRows, N - begin);
-    at::Tensor logits = buffer.narrow(0, 0, count);
-    at::mm_out(logits, normed_ND.narrow(0, begin, count), head);
+  const int64_t rows = std::min(N, ChunkRows(normed_ND, V));
+  at::Tensor buffer = at::empty({rows, V}, normed_ND.options());
+  for (int64_t begin = 0; begin < N; begin += rows) {
+    const int64_t count = std::min(rows, N - begin);
+    const at::Tensor logits = buffer.narrow(0, 0, count);
+    TimesTransposedInto(logits, normed_ND.narrow(0, begin, count), model.lm_head());
     body(begin, count, logits);
   }
+}
+
+// The sum in double, row after row: the same bits for any chunks.
+double SumOfLosses(const at::Tensor& losses_N) {
+  const at::Tensor host = losses_N.cpu();
+  const float* loss = host.const_data_ptr<float>();
+  double sum = 0;
+  for (int64_t i = 0; i < host.numel(); ++i) sum += static_cast<double>(loss[i]);
+  return sum;
 }
 
 void CheckIds(const at::Tensor& x_BTD, const at::Tensor& ids_BT) {
@@ -56,7 +72,8 @@ NextTokenLosses ComputeNextTokenLosses(const Llama& model, const at::Tensor& x_B
                                        const at::Tensor& ids_BT, bool predictions) {
   CheckIds(x_BTD, ids_BT);
   const int64_t B = ids_BT.size(0), T = ids_BT.size(1);
-  const at::Tensor labels = LabelsOf(ids_BT), normed = AsRows(model.FinalNorm(x_BTD));
+  const at::Tensor labels = LabelsOf(ids_BT.to(x_BTD.device()));
+  const at::Tensor normed = AsRows(model.FinalNorm(x_BTD));
   at::Tensor losses = at::empty({B * T}, normed.options());
   NextTokenLosses result;
   if (predictions) result.predicted_BT = at::empty({B * T}, labels.options());
@@ -74,33 +91,32 @@ NextTokenGradient NextTokenBackward(const Llama& model, const at::Tensor& x_BTD,
                                     const at::Tensor& label_mask_BT) {
   CheckIds(x_BTD, ids_BT);
   const int64_t T = ids_BT.size(1);
-  at::Tensor labels = LabelsOf(ids_BT);
+  at::Tensor labels = LabelsOf(ids_BT.to(x_BTD.device()));
   const NormedRows normed = RmsNorm(x_BTD, model.final_norm(), model.config().rms_norm_eps);
   const bool masked = label_mask_BT.defined();
-  const at::Tensor predicting = masked ? PredictingRows(label_mask_BT) : at::Tensor();
-  at::Tensor rows = AsRows(normed.y);
+  at::Tensor rows = AsRows(normed.y), predicting;
   if (masked) {
+    predicting = PredictingRows(label_mask_BT.to(x_BTD.device()));
     rows = rows.index_select(0, predicting);
     labels = labels.index_select(0, predicting);
   }
   at::Tensor d_rows = at::empty_like(rows);
-  NextTokenGradient result;
+  const at::Tensor losses = at::empty({rows.size(0)}, rows.options());
   ForLogitChunks(model, rows, [&](int64_t begin, int64_t count, const at::Tensor& logits) {
-    const at::Tensor losses = CrossEntropy(logits, labels.narrow(0, begin, count), gradient_scale);
-    const float* loss = losses.const_data_ptr<float>();
-    for (int64_t i = 0; i < count; ++i) {
-      if (!masked && (begin + i + 1) % T == 0) {
-        logits.select(0, i).zero_();
-      } else {
-        result.loss_sum += static_cast<double>(loss[i]);
-      }
+    const at::Tensor of_chunk = losses.narrow(0, begin, count);
+    of_chunk.copy_(CrossEntropy(logits, labels.narrow(0, begin, count), gradient_scale));
+    // Without a mask the last row of each sequence is the one that has no label.
+    for (int64_t i = T - 1 - begin % T; !masked && i < count; i += T) {
+      of_chunk.select(0, i).zero_();
+      logits.select(0, i).zero_();
     }
-    at::Tensor d_chunk = d_rows.narrow(0, begin, count);
-    at::mm_out(d_chunk, logits, model.lm_head());
+    TimesInto(d_rows.narrow(0, begin, count), logits, model.lm_head());
   });
   if (masked) {
     d_rows = at::zeros_like(AsRows(normed.y)).index_copy_(0, predicting, d_rows);
   }
+  NextTokenGradient result;
+  result.loss_sum = SumOfLosses(losses);
   result.d_x_BTD = at::zeros_like(x_BTD);
   AddRmsNormBackward(d_rows, x_BTD, model.final_norm(), normed.inverse_rms, result.d_x_BTD);
   return result;

@@ -32,8 +32,9 @@ double InitialTheta(const ParameterOptions& options) {
 
 }  // namespace
 
-Parameters::Parameters(const ModelConfig& config, const ParameterOptions& options)
-    : options_(options) {
+Parameters::Parameters(const ModelConfig& config, const ParameterOptions& options,
+                       at::Device device)
+    : options_(options), device_(device) {
   layers_.resize(static_cast<size_t>(config.num_layers));
   for (int64_t layer = 0; layer < config.num_layers; ++layer) AddLayer(config, layer);
 }
@@ -42,19 +43,12 @@ void Parameters::AddLayer(const ModelConfig& config, int64_t layer_index) {
   const std::string prefix = "layers." + std::to_string(layer_index) + ".";
   const int64_t H = config.num_heads, d = config.head_dim, f = options_.feature_dim;
   LayerParameters& layer = layers_[static_cast<size_t>(layer_index)];
-  layer.feature_map_q = at::eye(d, f).unsqueeze(0).repeat({H, 1, 1});
-  const int64_t key_heads = options_.tie_kv_heads ? config.num_kv_heads : H;
-  layer.feature_map_k = layer.feature_map_q.narrow(0, 0, key_heads).clone();
-  layer.window_factor = at::full({H}, InitialTheta(options_));
+  layer.feature_map_q = at::eye(d, f, device_).unsqueeze(0).repeat({H, 1, 1});
+  layer.feature_map_k = layer.feature_map_q.clone();
+  layer.window_factor = at::full({H}, InitialTheta(options_), device_);
   Add(prefix + "feature_map_q", layer.feature_map_q);
   Add(prefix + "feature_map_k", layer.feature_map_k);
   Add(prefix + "window_factor", layer.window_factor);
-  if (options_.feature_map_kind == "relu") {
-    layer.feature_map_q_bias = at::zeros({H}, layer.feature_map_q.options());
-    layer.feature_map_k_bias = at::zeros({key_heads}, layer.feature_map_q.options());
-    Add(prefix + "feature_map_q_bias", layer.feature_map_q_bias);
-    Add(prefix + "feature_map_k_bias", layer.feature_map_k_bias);
-  }
   layer.q = AddLora(config, layer_index, "q_proj");
   layer.k = AddLora(config, layer_index, "k_proj");
   layer.v = AddLora(config, layer_index, "v_proj");
@@ -66,8 +60,8 @@ LoraPair Parameters::AddLora(const ModelConfig& config, int64_t layer_index,
   const std::vector<std::string>& targets = options_.lora.targets;
   if (!has_lora() || std::find(targets.begin(), targets.end(), target) == targets.end()) return {};
   const ProjectionShape shape = ShapeOf(config, target);
-  LoraPair pair{at::zeros({options_.lora.rank, shape.in}),
-                at::zeros({shape.out, options_.lora.rank}), lora_scale()};
+  LoraPair pair{at::zeros({options_.lora.rank, shape.in}, device_),
+                at::zeros({shape.out, options_.lora.rank}, device_), lora_scale()};
   const std::string prefix = "layers." + std::to_string(layer_index) + "." + target;
   Add(prefix + ".lora_A", pair.a);
   Add(prefix + ".lora_B", pair.b);

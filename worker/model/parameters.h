@@ -1,10 +1,8 @@
-// Parameters: everything a conversion trains, by name; fp32 on the CPU.
+// Parameters: everything a conversion trains, by name; fp32, on one device.
 //
 // Feature maps, window factors and LoRA, named as in checkpoints and parity vectors:
-//   layers.L.feature_map_q, .feature_map_k (H,d,f), or k (K,d,f) where tied;
-//   layers.L.feature_map_q_bias, .feature_map_k_bias (H) or (K), kind relu alone;
-//   layers.L.window_factor (H), the number before its activation;
-//   layers.L.{q,k,v,o}_proj.lora_A (r,in), .lora_B (out,r)
+//   layers.L.feature_map_q, .feature_map_k (H,d,f); layers.L.window_factor (H), the number before
+//   its activation; layers.L.{q,k,v,o}_proj.lora_A (r,in), .lora_B (out,r)
 // The start is method.md §2: identity maps, gamma = mixing_initial, B = 0. A is zero until
 // worker/train/lora_start.h draws it (§6.2): randomness is no business of the model's. The map of
 // names never changes after construction, tensors keep their memory: whoever holds one sees every
@@ -30,8 +28,6 @@ struct LoraOptions {
 
 struct ParameterOptions {
   int64_t feature_dim = 64;
-  std::string feature_map_kind = "hedgehog";
-  bool tie_kv_heads = false;              // one k map per key/value head
   std::string mixing_factor = "sigmoid";  // sigmoid, exp
   double mixing_initial = 0.1;
   LoraOptions lora;
@@ -47,13 +43,13 @@ struct LoraPair {
 // One layer's trainable tensors, sharing memory with the map.
 struct LayerParameters {
   at::Tensor feature_map_q, feature_map_k, window_factor;
-  at::Tensor feature_map_q_bias, feature_map_k_bias;  // undefined but for kind relu
   LoraPair q, k, v, o;
 };
 
 class Parameters {
  public:
-  Parameters(const ModelConfig& config, const ParameterOptions& options);
+  Parameters(const ModelConfig& config, const ParameterOptions& options,
+             at::Device device = at::kCPU);
 
   // Ordered by name.
   const std::map<std::string, at::Tensor>& tensors() const { return tensors_; }
@@ -74,6 +70,7 @@ class Parameters {
   LoraPair AddLora(const ModelConfig& config, int64_t layer_index, const std::string& target);
 
   ParameterOptions options_;
+  at::Device device_;
   std::map<std::string, at::Tensor> tensors_;
   std::vector<LayerParameters> layers_;
 };

@@ -1,9 +1,9 @@
 #include "worker/model/projection.h"
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros_like.h>
 
+#include "worker/model/base_product.h"
 #include "worker/model/tensor_rows.h"
 
 namespace tandem {
@@ -13,9 +13,14 @@ void AddMerged(const LoraPair& pair, const at::Tensor& weight_rows) {
   if (pair.defined()) weight_rows.addmm_(pair.b, pair.a, 1, pair.scale);
 }
 
+// LoRA is added in fp32, whatever the base's type.
+at::Tensor OwnFloats(const at::Tensor& weight) {
+  return weight.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+}
+
 // x W^T + bias.
 at::Tensor Project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  at::Tensor rows = at::mm(x, weight.t());
+  at::Tensor rows = TimesTransposed(x, weight);
   if (bias.defined()) rows.add_(bias);
   return rows;
 }
@@ -54,18 +59,18 @@ at::Tensor MergedQkv(const ModelConfig& config, const LayerWeights& weights,
   }
   const int64_t queries = config.num_heads * config.head_dim;
   const int64_t keys = config.num_kv_heads * config.head_dim;
-  at::Tensor merged = weights.qkv.clone();
+  at::Tensor merged = OwnFloats(weights.qkv);
   AddMerged(lora->q, merged.narrow(0, 0, queries));
   AddMerged(lora->k, merged.narrow(0, queries, keys));
   AddMerged(lora->v, merged.narrow(0, queries + keys, keys));
-  return merged;
+  return merged.to(weights.qkv.scalar_type());
 }
 
 at::Tensor MergedOutput(const LayerWeights& weights, const LayerParameters* lora) {
   if (lora == nullptr || !lora->o.defined()) return weights.o;
-  at::Tensor merged = weights.o.clone();
+  at::Tensor merged = OwnFloats(weights.o);
   AddMerged(lora->o, merged);
-  return merged;
+  return merged.to(weights.o.scalar_type());
 }
 
 at::Tensor ProjectQkv(const ModelConfig& config, const LayerWeights& weights,
@@ -98,7 +103,7 @@ void HeadNormBackward(const ModelConfig& config, const LayerWeights& weights,
 
 at::Tensor AddProjected(const at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight,
                         const at::Tensor& bias) {
-  at::Tensor result = at::addmm(sum, x, weight.t());
+  at::Tensor result = AddTimesTransposed(sum, x, weight);
   if (bias.defined()) result.add_(bias);
   return result;
 }

@@ -1,5 +1,8 @@
-// Row operations on tensors: row_operations.h with shapes checked and rows split over ATen's
-// threads. Contiguous fp32 CPU tensors; leading dimensions count as rows. Free of state.
+// Row operations on tensors: the arithmetic between the model's matrix products.
+//
+// fp32 on the CPU takes the loops of row_operations.h, rows split over ATen's threads; other
+// devices and types the same formulas through ATen (tensor_rows_aten.h). Contiguous tensors, all on
+// one device; leading dimensions count as rows. Free of state; wrong shapes throw c10::Error.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -25,8 +25,9 @@ RankExit Fail(EventChannel& channel, RankExit code, const char* cause, const std
   return code;
 }
 
-// c10's CPU allocator has no exception of its own.
+// c10's CPU allocator has no exception of its own; CUDA's has.
 bool IsOutOfMemory(const c10::Error& error) {
+  if (dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr) return true;
   const std::string text = error.what_without_backtrace();
   return text.find("DefaultCPUAllocator") != std::string::npos ||
          text.find("not enough memory") != std::string::npos;

@@ -15,7 +15,7 @@ namespace tandem {
 
 class AdamW {
  public:
-  // Tensors are contiguous fp32 on the CPU and updated in place; moments start at 0.
+  // Tensors are contiguous fp32, all on one device, and updated in place; moments start at 0.
   explicit AdamW(std::map<std::string, at::Tensor> trained);
 
   // One update of the tensors named in `gradients`, each a name of `trained`.
@@ -27,7 +27,13 @@ class AdamW {
   const std::map<std::string, at::Tensor>& trained() const { return trained_; }
 
  private:
-  std::map<std::string, at::Tensor> trained_, first_, second_, updates_;
+  // The loop of row_operations.h, for one tensor on the CPU.
+  void UpdateOnHost(const std::string& name, const at::Tensor& gradient, double learning_rate);
+  // torch's own fused update, all tensors in a few launches.
+  void UpdateOnDevice(const std::map<std::string, at::Tensor>& gradients, double learning_rate);
+
+  std::map<std::string, at::Tensor> trained_, first_, second_;
+  std::map<std::string, at::Tensor> updates_;  // int64 scalars on the host
 };
 
 }  // namespace tandem

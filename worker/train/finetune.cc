@@ -46,7 +46,8 @@ at::Tensor RowsWhere(const std::vector<bool>& flags, bool wanted) {
   return result;
 }
 
-AttentionInputs SelectRows(const AttentionInputs& in, const at::Tensor& rows) {
+AttentionInputs SelectRows(const AttentionInputs& in, const at::Tensor& host_rows) {
+  const at::Tensor rows = host_rows.to(in.qkv.q.device());
   AttentionInputs part = in;
   part.qkv = {in.qkv.q.index_select(0, rows), in.qkv.k.index_select(0, rows),
               in.qkv.v.index_select(0, rows)};
@@ -88,7 +89,7 @@ at::Tensor Finetune::Attend(const AttentionInputs& in, const std::vector<bool>& 
   const at::Tensor with = RowsWhere(dropped, false), without = RowsWhere(dropped, true);
   const at::Tensor y = at::cat(
       {Hybrid(SelectRows(in, with), options_.attention), LinearOnly(SelectRows(in, without))});
-  return y.index_select(0, at::cat({with, without}).argsort());
+  return y.index_select(0, at::cat({with, without}).argsort().to(y.device()));
 }
 
 Finetune::DropoutRule Finetune::RuleAt(int64_t step) const {

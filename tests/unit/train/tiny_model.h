@@ -43,7 +43,7 @@ inline at::Tensor RandomTensor(at::IntArrayRef shape, double bound, int64_t numb
   return t;
 }
 
-inline std::unique_ptr<Llama> TinyModel() {
+inline std::unique_ptr<Llama> TinyModel(const ComputeDevice& device = {}) {
   const ModelConfig config = TinyConfig();
   std::map<std::string, at::Tensor> weights;
   int64_t number = 0;
@@ -54,7 +54,7 @@ inline std::unique_ptr<Llama> TinyModel() {
     if (is_norm) t.add_(1.0);
     weights[view.name] = t;
   }
-  return std::make_unique<Llama>(config, weights);
+  return std::make_unique<Llama>(config, weights, device);
 }
 
 inline ParameterOptions TinyParameterOptions() {
