@@ -13,7 +13,10 @@ from html import escape
 
 from tandem.report_inputs import read_inputs
 from tandem.report_origin import loading, provenance
-from tandem.report_sections import components, linear_mass, passkey, tiles, verdict
+from tandem.report_quality import beats_window, early_stop, lengths, suites
+from tandem.report_recall import recall
+from tandem.report_sections import components, linear_mass, tiles, verdict
+from tandem.report_story import story
 from tandem.report_training import loss_curves, stages
 
 STYLE = os.path.join(os.path.dirname(__file__), "report_style.css")
@@ -29,10 +32,15 @@ def render(inputs):
         for part in (
             verdict,
             tiles,
+            story,
             components,
-            passkey,
+            beats_window,
+            recall,
+            suites,
+            lengths,
             linear_mass,
             loss_curves,
+            early_stop,
             stages,
             loading,
             provenance,

@@ -1,6 +1,6 @@
 """The report's drawings: plain SVG, written by hand so that the same figures give the same bytes.
 
-Colours are CSS classes of report_style.css: charts follow the reader's light or dark mode.
+Colours are CSS classes of report_style.css.
 """
 
 import math
@@ -60,8 +60,9 @@ def tick(x, y, anchor, text):
     return f'<text class="tick" x="{x}" y="{y}" text-anchor="{anchor}">{text}</text>'
 
 
-def line_chart(series, label):
-    """series: [{"points": [(x, y)], "class": css class}], drawn in order. x is the step."""
+def line_chart(series, label, mark=None):
+    """series: [{"points": [(x, y)], "class": css class}], drawn in order. x is the step; a dashed
+    line stands at the step `mark`."""
     last = max(x for line in series for x, _ in line["points"])
     series = [{**line, "points": thin(line["points"])} for line in series]
     axes, right = Axes(series, last), WIDTH - RIGHT
@@ -75,14 +76,18 @@ def line_chart(series, label):
     for value in axes.x_ticks:
         parts.append(tick(fixed(axes.x(value)), HEIGHT - BOTTOM + 16, "middle", tick_text(value)))
     parts.append(tick(right, HEIGHT - 3, "end", "training step"))
+    if mark is not None and 0 <= mark <= last:
+        x = fixed(axes.x(mark))
+        parts.append(f'<line class="stop" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
     for line in series:
         corners = " ".join(f"{fixed(axes.x(x))},{fixed(axes.y(y))}" for x, y in line["points"])
         parts.append(f'<polyline class="line {line["class"]}" points="{corners}"/>')
     return "".join(parts) + "</svg>"
 
 
-def heat_map(rows, label):
-    """rows[layer][head] in [0, 1] or None. Darker is more; the percent stands where it fits."""
+def heat_map(rows, label, kept=frozenset(), column="head"):
+    """rows[layer][head] in [0, 1] or None. Darker is more; the percent stands where it fits. The
+    cells (layer, head) of `kept` are framed and say S."""
     heads = max(len(row) for row in rows)
     left, top = 62, 24
     cell = min(64, max(14, (860 - left) // heads))
@@ -91,7 +96,7 @@ def heat_map(rows, label):
     parts = [
         f'<svg viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" '
         f'aria-label="{escape(label)}">',
-        tick(0, 15, "start", "head"),
+        tick(0, 15, "start", column),
     ]
     for head in range(0, heads, 1 if cell >= 24 else 4):
         parts.append(tick(fixed(left + (head + 0.5) * cell), 15, "middle", head))
@@ -99,9 +104,20 @@ def heat_map(rows, label):
         y = top + layer * tall
         parts.append(tick(0, fixed(y + tall / 2 + 4), "start", f"layer {layer}"))
         for head, share in enumerate(row):
-            words = f"layer {layer}, head {head}"
-            parts.append(heat_cell((left + head * cell, y, cell, tall), share, words))
+            words, box = f"layer {layer}, {column} {head}", (left + head * cell, y, cell, tall)
+            keeps = (layer, head) in kept
+            parts.append(kept_cell(box, words) if keeps else heat_cell(box, share, words))
     return "".join(parts) + "</svg>"
+
+
+def kept_cell(box, words):
+    x, y, wide, tall = box
+    place = f'x="{x + 2}" y="{y + 2}" width="{wide - 4}" height="{tall - 4}" rx="3"'
+    middle, base = fixed(x + wide / 2), fixed(y + tall / 2 + 4)
+    return (
+        f'<g><title>{words}: keeps softmax attention</title><rect class="kept" {place}/>'
+        f'<text class="share on-light" x="{middle}" y="{base}" text-anchor="middle">S</text></g>'
+    )
 
 
 def heat_cell(box, share, words):

@@ -15,6 +15,7 @@ class ReportInputs:
     evaluation: dict = field(default_factory=dict)  # report.json
     plan: dict = field(default_factory=dict)  # of the newest attempt
     manifest: dict = field(default_factory=dict)  # of the exported model
+    model_config: dict = field(default_factory=dict)  # its config.json
     tokens: dict = field(default_factory=dict)  # manifest of the token shards
     steps: dict = field(default_factory=dict)  # stage_index -> lines of metrics.jsonl by step
     attempts: int = 0
@@ -29,16 +30,35 @@ def read_inputs(job_folder):
     inputs.evaluation = read_object(
         inputs, os.path.join(artifacts, "report.json"), "the evaluation"
     )
+    drop_odd_parts(inputs.evaluation)
     read_attempts(inputs)
     inputs.manifest = read_object(
         inputs, os.path.join(artifacts, "model", "manifest.json"), "the exported model's manifest"
     )
+    config = os.path.join(artifacts, "model", "config.json")
+    if os.path.exists(config):
+        inputs.model_config = read_object(inputs, config, "the exported model's configuration")
     tokens = inputs.plan.get("data", {}).get("tokens")
     if tokens:
         inputs.tokens = read_object(
             inputs, os.path.join(tokens, "manifest.json"), "the tokens' manifest"
         )
     return inputs
+
+
+def drop_odd_parts(evaluation):
+    """Optional parts of another shape than the format's are as good as absent."""
+    for key in ("beats_window", "recall", "early_stop", "cost", "suites_average"):
+        if not isinstance(evaluation.get(key), dict):
+            evaluation.pop(key, None)
+    for key in ("passkey", "long_range", "suites", "lengths"):
+        rows = evaluation.get(key)
+        rows = rows if isinstance(rows, list) else []
+        evaluation[key] = [row for row in rows if isinstance(row, dict)]
+    for key in ("retained", "retain_scores"):
+        rows = evaluation.get(key)
+        rows = rows if isinstance(rows, list) else []
+        evaluation[key] = [row for row in rows if isinstance(row, list)]
 
 
 def read_object(inputs, path, what):

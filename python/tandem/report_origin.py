@@ -3,6 +3,7 @@
 import os
 from html import escape
 
+from tandem.report_story import recipe_of
 from tandem.report_words import missing, section
 
 CODE = """from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -32,7 +33,10 @@ def provenance(inputs):
         ("Job", found.get("job") or plan.get("job_name")),
         ("Job uid", found.get("uid") or plan.get("job_uid")),
         ("Base model", plan.get("model")),
+        ("Recipe", recipe_of(inputs)),
         ("Seed", plan.get("seed")),
+        ("Device", plan.get("device")),
+        ("Tokenizer library", inputs.tokens.get("library_version")),
         ("Spec SHA-256", plan.get("spec_sha256")),
         ("Tokenizer SHA-256", inputs.tokens.get("tokenizer_sha256")),
         ("Tokens", tokens_words(inputs.tokens)),

@@ -1,4 +1,4 @@
-"""The report's judgement: verdict, components, recall, and where the linear branch is used.
+"""The report's judgement: verdict, components, and where the linear branch is used.
 
 Each function takes the inputs and returns HTML, or says what is absent.
 """
@@ -7,19 +7,9 @@ from html import escape
 
 from tandem.report_charts import heat_map
 from tandem.report_inputs import number
-from tandem.report_words import MINUS, bar, figure, missing, percent, section, table
+from tandem.report_story import served_mode
+from tandem.report_words import COMPONENTS, bar, figure, missing, percent, section, signed, table
 
-COMPONENTS = {  # in the table's order: who, what it reads
-    "softmax": ("Base model", "the original: full softmax attention"),
-    "hybrid": ("Hybrid", "the converted model, as it is used"),
-    "window_only": ("Window alone", "linear branch switched off"),
-    "linear_only": (
-        "Linear branch alone",
-        "window switched off; the marks are the verdict's limits",
-    ),
-    "sinks_only": ("First tokens alone", "sees its first {sinks} tokens only: the scale's zero"),
-    "none": ("No attention", "each token on its own"),
-}
 HEADLINES = {
     "balanced": "Balanced: both components pull",
     "leaning": "Leaning: one component does nearly all the work",
@@ -61,49 +51,63 @@ def verdict(inputs):
 
 
 def tiles(inputs):
-    found = inputs.evaluation
-    if not found:
+    if not inputs.evaluation:
         return ""
-    limits, parts = found.get("thresholds", {}), found.get("components", {})
-    hybrid, base = (number(parts.get(mode, {}).get("loss")) for mode in ("hybrid", "softmax"))
-    known = hybrid is not None and base is not None
-    low, high = figure(found.get("linear_delta_low")), figure(found.get("linear_delta_high"))
-    entries = [
-        (
-            "Linear branch alone recovers",
-            percent(found.get("linear_capability")),
-            f"collapsed below {percent(limits.get('collapsed_below'))}, "
-            f"balanced from {percent(limits.get('leaning_below'))}",
-        ),
-        (
-            "Hybrid's loss",
-            figure(hybrid),
-            f"{hybrid - base:+.3f} nats against the base".replace("-", MINUS) if known else "",
-        ),
-        (
-            "Worth of the linear branch",
-            f"{figure(found.get('linear_delta'))} nats",
-            f"in the mix; 95 % interval {low} to {high}",
-        ),
-        (
-            "Beyond the window",
-            percent(found.get("beyond_window")),
-            "of what lies outside the window comes back by the linear branch",
-        ),
-    ]
+    entries = [capability_tile, loss_tile, worth_tile, beyond_tile, recall_tile]
     cells = "".join(
-        f'<div class="tile"><p class="note">{title}</p><div class="figure">{value}</div>'
+        f'<div class="tile"><p class="note">{escape(title)}</p><div class="figure">{value}</div>'
         f'<p class="note">{escape(note)}</p></div>'
-        for title, value, note in entries
+        for title, value, note in (entry(inputs) for entry in entries)
+        if value
     )
     return f'<div class="tiles">{cells}</div>\n'
+
+
+def capability_tile(inputs):
+    found = inputs.evaluation
+    limits = found.get("thresholds", {})
+    note = (
+        f"collapsed below {percent(limits.get('collapsed_below'))}, "
+        f"balanced from {percent(limits.get('leaning_below'))}"
+    )
+    return "Linear branch alone recovers", percent(found.get("linear_capability")), note
+
+
+def loss_tile(inputs):
+    parts, mode = inputs.evaluation.get("components", {}), served_mode(inputs)
+    own, base = (number((parts.get(m) or {}).get("loss")) for m in (mode, "softmax"))
+    note = "" if own is None or base is None else f"{signed(own - base)} nats against the base"
+    title = "Hybrid's loss" if mode == "hybrid" else f"Loss as used: {COMPONENTS[mode][0].lower()}"
+    return title, figure(own), note
+
+
+def worth_tile(inputs):
+    found = inputs.evaluation
+    low, high = figure(found.get("linear_delta_low")), figure(found.get("linear_delta_high"))
+    value = f"{figure(found.get('linear_delta'))} nats"
+    return "Worth of the linear branch", value, f"in the mix; 95 % interval {low} to {high}"
+
+
+def beyond_tile(inputs):
+    note = "of what lies outside the window comes back by the linear branch"
+    return "Beyond the window", percent(inputs.evaluation.get("beyond_window")), note
+
+
+def recall_tile(inputs):
+    share = (inputs.evaluation.get("recall") or {}).get("value")
+    note = "of the base's, for what lies further back than all windows reach"
+    return "Recall", percent(share) if number(share) is not None else "", note
 
 
 def components(inputs):
     title, parts = "What each component can do", inputs.evaluation.get("components", {})
     if not parts:
         return section(title, missing("the evaluation has no components"))
-    rows = "".join(component_row(inputs, mode, parts[mode]) for mode in COMPONENTS if mode in parts)
+    rows = "".join(
+        component_row(inputs, mode, parts[mode])
+        for mode in COMPONENTS
+        if isinstance(parts.get(mode), dict)
+    )
     head = [("", "Model"), ("wide", "Recovered"), ("n", "Loss"), ("n", "Perplexity")]
     note = (
         "Loss on held-out text, in nats per token, with each component switched off in turn. "
@@ -122,6 +126,8 @@ def components(inputs):
 def component_row(inputs, mode, figures):
     who, what = COMPONENTS[mode]
     what = what.format(sinks=inputs.plan.get("evaluate", {}).get("sinks", "few"))
+    if mode == served_mode(inputs):
+        what += "; the model as it is used"
     limits = inputs.evaluation.get("thresholds", {})
     names = ("collapsed_below", "leaning_below") if mode == "linear_only" else ()
     marks = [limits[name] for name in names if number(limits.get(name)) is not None]
@@ -142,49 +148,46 @@ def linear_mass(inputs):
     title = "Where the linear branch is used"
     if not rows:
         return section(title, missing("the evaluation has no shares by layer and head"))
+    kept = retained_heads(inputs, rows)
     note = (
         "Share of the attention weight, in percent, that each head gives to the linear branch, "
         "over tokens at least two windows from the start. It describes, it does not decide: a "
         "branch can have weight and no content."
     )
-    return section(title, f'<div class="scroll">{heat_map(rows, title)}</div>', note)
+    if kept:
+        note += " <b>S</b>: this head keeps the base's full softmax attention."
+    drawing = f'<div class="scroll">{heat_map(rows, title, kept)}</div>'
+    return section(title, drawing + retain_scores(inputs), note)
 
 
-def passkey(inputs):
-    rows = inputs.evaluation.get("passkey") or []
-    title = "Recall by distance"
-    if not rows:
-        return section(title, missing("no passkey prompts were evaluated"))
-    modes = [mode for mode in COMPONENTS if any(mode in row.get("accuracy", {}) for row in rows)]
-    head = [("", "Distance in tokens"), *(("", COMPONENTS[mode][0]) for mode in modes)]
-    body = "".join(passkey_row(inputs, row, modes) for row in rows)
-    note = (
-        "A number is hidden in the text and asked for so many tokens later. Share of the prompts "
-        "in which every part of the number is the model's first choice. Only distances beyond the "
-        "reach of the stacked windows prove the linear branch."
-    )
-    return section(title, table(head, body, "passkey"), note)
+def retained_heads(inputs, rows):
+    """{(layer, query head)}: a key-value group is shared by several query heads."""
+    groups = [pair for pair in inputs.evaluation.get("retained") or [] if is_pair(pair)]
+    kv_heads = inputs.model_config.get("num_key_value_heads")
+    heads = max(len(row) for row in rows)
+    if not isinstance(kv_heads, int) or kv_heads < 1:
+        kv_heads = heads
+    size = max(1, heads // kv_heads)
+    return {(layer, group * size + i) for layer, group in groups for i in range(size)}
 
 
-def passkey_row(inputs, row, modes):
-    distance, accuracy = row.get("distance", 0), row.get("accuracy", {})
-    cells = "".join(
-        f'<td class="{mode}" data-name="{COMPONENTS[mode][0]}">{bar(accuracy.get(mode))}</td>'
-        for mode in modes
-    )
-    return (
-        f'<tr><td><span class="who">{distance}</span>'
-        f'<span class="note">{reach(inputs, distance)}</span></td>{cells}</tr>'
-    )
+def is_pair(value):
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(v, int) for v in value)
 
 
-def reach(inputs, distance):
-    """Whether one layer's window covers the distance, or all layers' on top of each other."""
-    window = inputs.plan.get("attention", {}).get("window_size")
-    layers = len(inputs.evaluation.get("linear_mass") or [])
-    if not isinstance(window, int) or not layers:
+def retain_scores(inputs):
+    rows = inputs.evaluation.get("retain_scores") or []
+    rows = [[number(value) for value in row] for row in rows if isinstance(row, list) and row]
+    values = [value for row in rows for value in row if value is not None]
+    if not values or max(values) <= 0:
         return ""
-    if distance <= window:
-        return "inside the window"
-    stacked = layers * (window - 1)
-    return "in reach of stacked windows" if distance <= stacked else "beyond the windows"
+    top = max(values)
+    shares = [[None if v is None else max(v, 0.0) / top for v in row] for row in rows]
+    kept = {tuple(pair) for pair in inputs.evaluation.get("retained") or [] if is_pair(pair)}
+    title = "How much each key-value group looks up earlier text"
+    note = (
+        "Induction score, in percent of the highest; measured without training. The best groups "
+        "(<b>S</b>) keep their softmax attention."
+    )
+    drawing = heat_map(shares, title, kept, "group")
+    return f'<h3 class="further">{title}</h3><p class="note">{note}</p><div class="scroll">{drawing}</div>'

@@ -4,12 +4,16 @@ from html import escape
 
 from tandem.report_charts import line_chart
 from tandem.report_inputs import number
-from tandem.report_words import duration, figure, missing, section, table
+from tandem.report_words import cell, duration, figure, missing, section, size, table
 
+COLUMNS = ("Steps", "Batch", "Learning rate", "Tokens", "Time", "Tokens/s", "Last loss")
 TITLES = {"attention_transfer": "Attention transfer", "finetune": "Finetuning"}
 TAUGHT = {
     "weights": "the teacher's attention weights",
+    "outputs": "the teacher's attention outputs, by the linear branch alone",
     "hybrid_outputs": "the teacher's attention outputs",
+    "hybrid_weights": "the teacher's attention weights, together with the window",
+    "mixture": "a mixture of the teacher's weights and outputs",
 }
 
 
@@ -67,45 +71,67 @@ def key(css, words):
 
 
 def stages(inputs):
-    title, plan = "What was done", inputs.plan.get("stages", [])
-    if not plan:
+    title, plan = "The plan, and what came of it", inputs.plan.get("stages", [])
+    if not inputs.plan:
         return section(title, missing("no attempt left plan.json"))
-    names = ("Steps", "Batch", "Learning rate", "Tokens", "Time", "Tokens/s", "Last loss")
-    head = [("wide", "Stage"), *(("n", name) for name in names)]
-    rows = "".join(stage_row(inputs.steps.get(i, {}), stage) for i, stage in enumerate(plan))
-    return section(title, table(head, rows) + attention_words(inputs) + cost(inputs))
+    if not plan:
+        return section(title, "<p>No training: the model was taken as it is.</p>" + cost(inputs))
+    head = [("wide", "Stage"), *(("n", name) for name in COLUMNS)]
+    rows = "".join(stage_row(inputs, i, stage) for i, stage in enumerate(plan))
+    return section(title, table(head, rows, "figures") + attention_words(inputs) + cost(inputs))
 
 
-def stage_row(lines, stage):
+def stage_row(inputs, index, stage):
+    lines = inputs.steps.get(index, {})
     seconds = sum(number(line.get("seconds")) or 0 for line in lines.values())
     tokens = sum(number(line.get("tokens")) or 0 for line in lines.values())
     cells = (
-        stage.get("steps", "–"),
+        steps_words(lines, stage),
         stage.get("batch_size", "–"),
         f"{stage.get('learning_rate', 0):g}",
-        f"{tokens:,.0f}",
+        f"{tokens:,.0f}" if lines else "–",
         duration(seconds),
         f"{tokens / seconds:,.0f}" if seconds else "–",
         figure(lines[max(lines)]["loss"] if lines else None),
     )
     title = TITLES.get(stage.get("kind"), str(stage.get("kind")))
+    what = stage_words(stage)
+    if not lines and inputs.evaluation and inputs.attempts:
+        what += "; no step was made here: the result of an equal stage was taken over"
     return (
         f'<tr><td><span class="who">{escape(title)}</span>'
-        f'<span class="note">{escape(stage_words(stage))}</span></td>'
-        + "".join(f'<td class="n">{cell}</td>' for cell in cells)
+        f'<span class="note">{escape(what)}</span></td>'
+        + "".join(cell(name, words) for name, words in zip(COLUMNS, cells))
         + "</tr>"
     )
+
+
+def steps_words(lines, stage):
+    planned = stage.get("steps", "–")
+    return f"{planned}" if not lines or max(lines) == planned else f"{max(lines)} of {planned}"
 
 
 def stage_words(stage):
     if stage.get("kind") == "attention_transfer":
         return f"feature maps learn {TAUGHT.get(stage.get('objective'), stage.get('objective'))}"
     words = f"LoRA rank {stage.get('lora_rank')}, mode {stage.get('mode')}"
-    if stage.get("train_maps"):
-        words += ", with feature maps"
+    trained = [
+        name
+        for flag, name in (("train_maps", "feature maps"), ("train_factor", "window factors"))
+        if stage.get(flag)
+    ]
+    if trained:
+        words += f", with {' and '.join(trained)}"
+    if stage.get("loss") in ("distill", "mixture"):
+        words += ", the base's predictions as the goal"
+        words += " in part" if stage["loss"] == "mixture" else ""
     if stage.get("ssd_schedule"):
         chances = " / ".join(f"{p:g}" for p in stage["ssd_schedule"])
         words += f", window dropped with probability {chances}"
+    if stage.get("ssd_window_schedule"):
+        words += f", windows of {' / '.join(str(w) for w in stage['ssd_window_schedule'])}"
+    if stage.get("stop_component") not in (None, "", "none"):
+        words += f", stopped early by {stage['stop_component']}"
     return words
 
 
@@ -125,11 +151,15 @@ def attention_words(inputs):
 
 
 def cost(inputs):
-    if not inputs.measured_seconds:
+    known = inputs.evaluation.get("cost")
+    known = known if isinstance(known, dict) else {}
+    seconds = inputs.measured_seconds or number(known.get("seconds"))
+    tokens = inputs.measured_tokens or int(number(known.get("tokens")) or 0)
+    if not seconds:
         return ""
     ranks = inputs.plan.get("ranks", 1)
     words = (
-        f"Cost: {inputs.measured_tokens:,} tokens in {duration(inputs.measured_seconds)} of "
+        f"Cost: {tokens:,} tokens in {duration(seconds)} of "
         f"training steps on {ranks} rank{'s' if ranks != 1 else ''}"
     )
     if inputs.attempts > 1:
@@ -137,4 +167,6 @@ def cost(inputs):
     seconds = number(inputs.evaluation.get("seconds"))
     if seconds:
         words += f"; evaluation {duration(seconds)}"
+    if number(known.get("peak_memory_bytes")):
+        words += f"; at most {size(known['peak_memory_bytes'])} of memory"
     return f'<p class="note">{escape(words)}.</p>'

@@ -4,6 +4,17 @@ from html import escape
 
 from tandem.report_inputs import number
 
+COMPONENTS = {  # in the tables' order: who, what it reads
+    "softmax": ("Base model", "the original: full softmax attention"),
+    "hybrid": ("Hybrid", "window and linear branch together"),
+    "window_only": ("Window alone", "linear branch switched off"),
+    "linear_only": (
+        "Linear branch alone",
+        "window switched off; the marks are the verdict's limits",
+    ),
+    "sinks_only": ("First tokens alone", "sees its first {sinks} tokens only: the scale's zero"),
+    "none": ("No attention", "each token on its own"),
+}
 MINUS, NO_BREAK = "\N{MINUS SIGN}", "\N{NO-BREAK SPACE}"
 
 
@@ -15,6 +26,22 @@ def percent(value):
 def figure(value, digits=3):
     value = number(value)
     return "–" if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def signed(value, digits=3):
+    value = number(value)
+    return "–" if value is None else f"{value:+.{digits}f}".replace("-", MINUS)
+
+
+def size(count):
+    """Bytes."""
+    count = number(count)
+    if count is None:
+        return "–"
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f}{NO_BREAK}{unit}"
+    return f"{count:.0f}{NO_BREAK}bytes"
 
 
 def duration(seconds):
@@ -44,6 +71,11 @@ def table(head, rows, css=""):
         f'<div class="scroll"><table class="{css}"><thead><tr>{cells}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
     )
+
+
+def cell(name, content, css="n"):
+    """A figure of a table of class `figures`: where the page is narrow, its name stands before it."""
+    return f'<td class="{css}" data-name="{escape(name)}">{content}</td>'
 
 
 def bar(share, marks=()):

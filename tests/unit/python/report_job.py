@@ -81,6 +81,71 @@ COLLAPSED = {
     ],
 }
 
+
+def shares(*values):
+    return dict(zip(("softmax", "hybrid", "window_only", "linear_only"), values))
+
+
+# Every key that a report may have, as of a run with retained heads, suites and an early stop.
+FULL = {
+    **BALANCED,
+    "job": "hedgecats",
+    "recipe": "hedgecats",
+    "served_mode": "hybrid",
+    "beats_window": {
+        "value": False,
+        "training_free": {"loss": 3.641, "delta": 0.09, "low": 0.081, "high": 0.099},
+        "trained": {"loss": 3.559, "delta": 0.008, "low": 0.001, "high": 0.015},
+        "margin": 0.01,
+        "words": "the trained window comes within 0.008 nats",
+    },
+    "recall": {"value": 0.62, "words": "passkey beyond 252 tokens"},
+    "long_range": [
+        {"kind": "passkey", "distance": 16, "length": 512, "prompts": 32,
+         "accuracy": shares(1.0, 0.53, 0.28, 0.06)},
+        {"kind": "needle", "distance": 400, "length": 512, "prompts": 16,
+         "accuracy": shares(0.94, 0.75, 0.0, 0.0)},
+        {"kind": "recall", "facts": 8, "length": 512, "prompts": 16,
+         "accuracy": shares(1.0, 0.5, 0.1, 0.0)},
+        {"kind": "recall", "facts": 16, "length": 512, "prompts": 16,
+         "accuracy": shares(1.0, 0.25, 0.05, 0.0)},
+        {"kind": "key_value", "pairs": 4, "length": 512, "prompts": 16,
+         "accuracy": shares(0.9, 0.4, 0.3, 0.1)},
+    ],
+    "suites": [
+        {"name": name, "metric": metric, "items": items, "linear_active": active,
+         "scores": {mode: {"value": value, "standard_error": 0.012}
+                    for mode, value in shares(*values).items()}}
+        for name, metric, items, active, values in (
+            ("piqa", "acc", 1838, 0.02, (0.612, 0.607, 0.605, 0.571)),
+            ("hellaswag", "acc_norm", 10042, 0.31, (0.301, 0.296, 0.294, 0.272)),
+            ("wikitext", "perplexity", 62, 0.93, (31.2, 34.9, 37.0, 48.1)),
+        )
+    ],
+    "suites_average": shares(0.457, 0.452, 0.45, 0.422),
+    "lengths": [
+        {"length": length, "components": {mode: {"loss": loss}
+                                          for mode, loss in shares(*losses).items()}}
+        for length, losses in (
+            (256, (3.521, 3.612, 3.65, 3.9)), (1024, (3.44, 3.7, 3.593, 4.41)),
+        )
+    ],
+    "early_stop": {
+        "stage_index": 1, "component": "linear_only", "step": 100,
+        "words": "linear_only was worse than at the start at step 125 (3.871 against 3.869); "
+        "step 100 is kept",
+        "curve": [
+            {"step": step, "hybrid": 3.75 - 0.02 * i, "window_only": 3.62 - 0.004 * i,
+             "linear_only": 3.869 - 0.03 * i + 0.0076 * i * i}
+            for i, step in enumerate(range(0, 126, 25))
+        ],
+    },
+    "retained": [[3, 1]],
+    "retain_scores": [[0.02, 0.05], [0.01, 0.11], [0.3, 0.07], [0.2, 0.9]],
+    "linear_mass": [*BALANCED["linear_mass"][:3], [0.44, 0.52, None, None]],
+    "cost": {"tokens": 1433600, "seconds": 201.5, "peak_memory_bytes": 1.9e9, "stages": []},
+}  # fmt: skip
+
 PLAN = {
     "version": 1,
     "job_uid": BALANCED["uid"],
@@ -160,4 +225,6 @@ def write_job(folder, evaluation=BALANCED, plan=PLAN):
         "files": {"model.safetensors": "c3" * 32},
     }
     (model / "manifest.json").write_text(json.dumps(manifest))
+    config = {"model_type": "hybrid_linear", "num_attention_heads": 4, "num_key_value_heads": 2}
+    (model / "config.json").write_text(json.dumps(config))
     return folder

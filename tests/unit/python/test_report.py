@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 from conftest import ROOT
-from report_job import BALANCED, COLLAPSED, PLAN, write_job
+from report_job import BALANCED, COLLAPSED, FULL, PLAN, write_job
 from tandem import report, report_charts, report_inputs
 
 
@@ -65,6 +65,41 @@ def test_balanced_page_says_everything(tmp_path):
     ):  # fmt: skip
         assert words in page, words
     assert "Not available" not in page
+
+
+def test_full_page_shows_controls_recall_suites_lengths_and_the_early_stop(tmp_path):
+    plan = {**PLAN, "spec_json": json.dumps({"recipe": "hedgecats"})}
+    page = page_of(write_job(tmp_path / "job", FULL, plan))
+    assert_self_contained(page)
+    for words in (
+        "1 key-value group keeps", "training stops before the linear branch gets worse",
+        "<b>No</b>: the trained window comes within 0.008 nats", "+0.090", "95 %: +0.081 to +0.099",
+        "62\N{NO-BREAK SPACE}% of the base's recall", "Needle in a haystack", "Facts in filler",
+        "Keys and values", "1,838 items, acc", "60.7", "34.90", "1024 tokens", "4.410",
+        "layer 3, head 2: keeps softmax attention", "layer 3, group 1: keeps softmax attention",
+        "step 100 is kept", 'class="stop"', "1.9\N{NO-BREAK SPACE}GB of memory",
+    ):  # fmt: skip
+        assert words in page, words
+    assert page.count("<h3>Passkey</h3>") == 1, "passkey and long_range tell the same rows once"
+    assert "layer 3, head 1: keeps" not in page
+
+
+@pytest.mark.parametrize(
+    "key", ["beats_window", "recall", "long_range", "suites", "lengths", "early_stop", "retained",
+            "retain_scores", "cost", "served_mode"]
+)  # fmt: skip
+@pytest.mark.parametrize("value", [None, [], {}, "odd", [None, 3], {"value": "x"}])
+def test_odd_optional_parts_give_a_page(tmp_path, key, value):
+    assert_self_contained(page_of(write_job(tmp_path / "job", {**FULL, key: value})))
+
+
+def test_a_stage_that_was_taken_over_says_so(tmp_path):
+    job = write_job(tmp_path / "job")
+    for attempt in (job / "attempts").iterdir():
+        lines = (attempt / "metrics.jsonl").read_text().splitlines(keepends=True)
+        kept = [line for line in lines if "attention_transfer" not in line]
+        (attempt / "metrics.jsonl").write_text("".join(kept))
+    assert "the result of an equal stage was taken over" in page_of(job)
 
 
 def test_collapsed_page_warns_in_plain_words(tmp_path):
