@@ -1,6 +1,7 @@
 #include "cli/embedded.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -136,6 +137,13 @@ void EmbeddedCluster::DrainWorker() {
 void EmbeddedCluster::Stop() {
   StopChild(worker_.get());
   StopChild(coordinator_.get());
+}
+
+int64_t UsableCores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
+  return std::max(1, CPU_COUNT(&cores));
 }
 
 Result<std::string> OwnFolder() {

@@ -59,6 +59,9 @@ class EmbeddedCluster {
   bool draining_ = false;
 };
 
+// Cores that this process may use.
+int64_t UsableCores();
+
 // The folder of this executable.
 Result<std::string> OwnFolder();
 

@@ -1,5 +1,6 @@
 // A job file's text -> spec and everything that is wrong with it, in the order of its lines.
 #include <algorithm>
+#include <utility>
 
 #include "spec/spec.h"
 #include "spec/tree_reader.h"
@@ -47,35 +48,14 @@ bool IsCovered(const std::string& field, const std::vector<std::string>& unreada
 // Returns the fields that could not be read.
 std::vector<std::string> ReadText(const std::string& text, const std::string& base_dir,
                                   ParseOutcome& outcome) {
-  auto& violations = outcome.violations;
-  if (text.size() > kMaxSpecBytes) {
-    violations.push_back({"", "the job file has " + std::to_string(text.size()) +
-                                  " bytes; at most " + std::to_string(kMaxSpecBytes) +
-                                  " are read"});
-    return {};
-  }
-  if (const int line = FirstLineThatIsNotUtf8(text); line != 0) {
-    violations.push_back({"", "the job file is not UTF-8 text; save it as UTF-8", line});
-    return {};
-  }
-  YamlTree tree = ReadYamlTree(text);
-  violations = std::move(tree.violations);
+  YamlTree tree = ReadJobTree(text);
+  outcome.violations = std::move(tree.violations);
   if (!tree.readable || tree.root.kind == YamlNode::Kind::kRefused) return {};
   return ReadTree(tree.root, base_dir, outcome);
 }
 
-}  // namespace
-
-ParseOutcome ParseYaml(const std::string& text, const std::string& base_dir) {
-  ParseOutcome outcome;
-  ReadText(text, base_dir, outcome);
-  std::ranges::stable_sort(outcome.violations, {}, &Violation::line);
-  return outcome;
-}
-
-ParseOutcome ReadSpec(const std::string& text, const std::string& base_dir) {
-  ParseOutcome outcome;
-  const auto unreadable = ReadText(text, base_dir, outcome);
+// Adds what Validate finds, but for fields that could not be read.
+ParseOutcome Judged(ParseOutcome outcome, const std::vector<std::string>& unreadable) {
   const auto& lines = outcome.parsed.lines;
   // Nothing was read: saying that everything is missing would bury the reason.
   if (lines.empty() && !outcome.violations.empty()) return outcome;
@@ -88,6 +68,42 @@ ParseOutcome ReadSpec(const std::string& text, const std::string& base_dir) {
   }
   std::ranges::stable_sort(outcome.violations, {}, &Violation::line);
   return outcome;
+}
+
+}  // namespace
+
+YamlTree ReadJobTree(const std::string& text) {
+  YamlTree tree;
+  if (text.size() > kMaxSpecBytes) {
+    tree.violations.push_back({"", "the job file has " + std::to_string(text.size()) +
+                                       " bytes; at most " + std::to_string(kMaxSpecBytes) +
+                                       " are read"});
+    return tree;
+  }
+  if (const int line = FirstLineThatIsNotUtf8(text); line != 0) {
+    tree.violations.push_back({"", "the job file is not UTF-8 text; save it as UTF-8", line});
+    return tree;
+  }
+  return ReadYamlTree(text);
+}
+
+ParseOutcome ParseYaml(const std::string& text, const std::string& base_dir) {
+  ParseOutcome outcome;
+  ReadText(text, base_dir, outcome);
+  std::ranges::stable_sort(outcome.violations, {}, &Violation::line);
+  return outcome;
+}
+
+ParseOutcome ReadSpec(const std::string& text, const std::string& base_dir) {
+  ParseOutcome outcome;
+  const auto unreadable = ReadText(text, base_dir, outcome);
+  return Judged(std::move(outcome), unreadable);
+}
+
+ParseOutcome ReadSpecTree(const YamlNode& root, const std::string& base_dir) {
+  ParseOutcome outcome;
+  const auto unreadable = ReadTree(root, base_dir, outcome);
+  return Judged(std::move(outcome), unreadable);
 }
 
 int LineOfField(std::string field, const std::map<std::string, int>& lines) {

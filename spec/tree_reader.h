@@ -16,4 +16,11 @@ namespace tandem {
 std::vector<std::string> ReadTree(const YamlNode& root, const std::string& base_dir,
                                   ParseOutcome& outcome);
 
+// The text as a tree, checked for size and UTF-8; for files that hold job specs in part.
+YamlTree ReadJobTree(const std::string& text);
+
+// ReadSpec for a tree that was put together from several places: every fault keeps the line of its
+// own.
+ParseOutcome ReadSpecTree(const YamlNode& root, const std::string& base_dir);
+
 }  // namespace tandem

@@ -1,6 +1,5 @@
 // tandem run: a whole cluster for one job, in one command. Running it again goes on where it
 // stopped.
-#include <sched.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -11,7 +10,6 @@
 #include <thread>
 
 #include "base/clock.h"
-#include "base/digest.h"
 #include "base/files.h"
 #include "cli/client.h"
 #include "cli/embedded.h"
@@ -21,13 +19,13 @@
 #include "cli/job_text.h"
 #include "cli/outcome.h"
 #include "cli/progress.h"
+#include "cli/submission.h"
 #include "cli/verbs/verbs.h"
 
 namespace tandem::cli {
 namespace {
 
 constexpr auto kLook = std::chrono::milliseconds(50);
-constexpr int kMostRetries = 1000;
 constexpr int64_t kDrainPatienceMs = 90'000;  // above the worker's own 60 s
 
 struct RunOptions {
@@ -36,13 +34,6 @@ struct RunOptions {
   int64_t threads = 0;
   std::string require_verdict;
 };
-
-int64_t UsableCores() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
-  return std::max(1, CPU_COUNT(&cores));
-}
 
 // The run of one job file in one work folder.
 class Run {
@@ -73,10 +64,11 @@ class Run {
       return Fail(status);
     if (interrupted_) return TellHowToGoOn();
     client_.emplace(cluster_.server());
-    auto job = Submit();
+    auto job = SubmitOnce(*client_, file_.parsed.spec, "run", work_);
     if (!job.ok()) return Refused(job.status());
     if (IsTerminal(job->state())) return Tell(*job);
-    if (const Status status = CancelOthers(job->uid()); !status.ok()) return Fail(status);
+    if (const Status status = CancelOthers(*client_, {job->uid()}); !status.ok())
+      return Fail(status);
     const int64_t slots = Resolve(file_.parsed.spec).parallelism().data();
     const int64_t threads =
         options_.threads > 0 ? options_.threads : std::max<int64_t>(1, UsableCores() / slots);
@@ -85,37 +77,6 @@ class Run {
     PrintErr("job " + ShortName(job->name()) + " in " + work_ +
              (job->epoch() > 0 ? ": going on\n" : "\n"));
     return FollowJob(job->name());
-  }
-
-  // The same file in the same folder is the same job, unless its last run failed: then it is tried
-  // anew.
-  Result<v1::Job> Submit() {
-    const std::string digest = Sha256Hex(CanonicalJson(Resolve(file_.parsed.spec)) + "\n" + work_);
-    for (int attempt = 1; attempt <= kMostRetries; ++attempt) {
-      v1::CreateJobRequest request;
-      *request.mutable_spec() = file_.parsed.spec;
-      request.set_request_id("run-" + digest.substr(0, 32) + "-" + std::to_string(attempt));
-      auto job = client_->CreateJob(request);
-      if (!job.ok()) return job;
-      const bool failed =
-          job->state() == v1::JOB_STATE_FAILED || job->state() == v1::JOB_STATE_CANCELLED;
-      if (!failed) return job;
-    }
-    return FailedPrecondition("this job failed " + std::to_string(kMostRetries) + " times in " +
-                              work_ + "; choose another --work folder");
-  }
-
-  // Jobs of other files that were interrupted in this folder would take the slots first.
-  Status CancelOthers(const std::string& own_uid) {
-    TANDEM_ASSIGN_OR_RETURN(const auto all, client_->ListJobs({}));
-    for (const auto& job : all.jobs()) {
-      if (job.uid() == own_uid || IsTerminal(job.state())) continue;
-      PrintErr("cancelling " + ShortName(job.name()) +
-               ", which another job file left unfinished in this folder\n");
-      const auto cancelled = client_->CancelJob(job.name());
-      if (!cancelled.ok()) return cancelled.status();
-    }
-    return Status::Ok();
   }
 
   // The main thread keeps the cluster running (children die with the thread that started them);

@@ -35,6 +35,7 @@ void AddVerbs(CLI::App& app, Invocation& invocation) {
       ->type_name("HOST:PORT")
       ->capture_default_str();
   AddRun(app, invocation);
+  AddSweep(app, invocation);
   AddSubmit(app, invocation);
   AddValidate(app, invocation);
   AddExplain(app, invocation);
@@ -44,6 +45,7 @@ void AddVerbs(CLI::App& app, Invocation& invocation) {
   AddLogs(app, invocation);
   AddCancel(app, invocation);
   AddReport(app, invocation);
+  AddCompare(app, invocation);
   AddWorkers(app, invocation);
   AddVersion(app, invocation);
   app.require_subcommand(1);

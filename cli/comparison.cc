@@ -1,0 +1,279 @@
+#include "cli/comparison.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+#include <utility>
+
+namespace tandem::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr double kSameLoss = 1e-4;  // base losses that differ by more are other bases or other text
+const std::vector<std::string> kReportKeys = {
+    "verdict",        "verdict_reason", "linear_capability", "beyond_window", "components",
+    "beats_window",   "recall",         "passkey",           "long_range",    "suites",
+    "suites_average", "lengths",        "early_stop",        "retained",      "cost"};
+
+std::string Text(const json& value, const std::string& otherwise) {
+  return value.is_string() ? value.get<std::string>() : otherwise;
+}
+
+json JobJson(const ComparedJob& job) {
+  json row = {
+      {"name", job.name},
+      {"uid", job.uid},
+      {"page", job.page},
+      {"recipe", Text(At(job.report, {"recipe"}), Text(At(job.spec, {"recipe"}), "stages"))},
+      {"served_mode", Text(At(job.report, {"served_mode"}), "hybrid")}};
+  for (const auto& key : kReportKeys) row[key] = At(job.report, {key});
+  return row;
+}
+
+// "attention.window.size" -> value; lists are values. Stages are named by their kind where that is
+// unique.
+void Flatten(const json& value, const std::string& path, std::map<std::string, json>& fields) {
+  if (!value.is_object()) {
+    fields[path] = value;
+    return;
+  }
+  for (const auto& [key, item] : value.items())
+    Flatten(item, path.empty() ? key : path + "." + key, fields);
+}
+
+std::map<std::string, json> FieldsOf(const json& spec) {
+  json rest = spec;
+  std::map<std::string, json> fields;
+  std::map<std::string, int> seen;
+  for (const auto& stage : At(spec, {"stages"})) {
+    if (!stage.is_object()) continue;
+    for (const auto& [kind, body] : stage.items()) {
+      const int count = ++seen[kind];
+      Flatten(body, count == 1 ? kind : kind + "#" + std::to_string(count), fields);
+    }
+  }
+  rest.erase("stages");
+  for (const char* own : {"name", "project", "priority"}) rest.erase(own);
+  if (rest.contains("evaluate") && rest["evaluate"].is_object()) rest["evaluate"].erase("control");
+  Flatten(rest, "", fields);
+  return fields;
+}
+
+json Differences(const std::vector<ComparedJob>& jobs) {
+  std::vector<std::pair<std::string, std::map<std::string, json>>> specs;
+  std::set<std::string> paths;
+  for (const auto& job : jobs) {
+    if (!job.spec.is_object()) continue;
+    specs.emplace_back(job.name, FieldsOf(job.spec));
+    for (const auto& [path, value] : specs.back().second) paths.insert(path);
+  }
+  json differences = json::array();
+  for (const auto& path : paths) {
+    json values = json::array();
+    for (const auto& [name, fields] : specs) {
+      const auto found = fields.find(path);
+      const json value = found == fields.end() ? json(nullptr) : found->second;
+      const auto same =
+          std::ranges::find_if(values, [&](const json& v) { return v["value"] == value; });
+      if (same != values.end()) {
+        (*same)["jobs"].push_back(name);
+      } else {
+        values.push_back({{"value", value}, {"jobs", {name}}});
+      }
+    }
+    if (values.size() > 1) differences.push_back({{"field", path}, {"values", values}});
+  }
+  return differences;
+}
+
+// Losses by sequence of the mode that is served; empty where the report has none.
+std::vector<double> ServedLosses(const ComparedJob& job) {
+  const std::string mode = Text(At(job.report, {"served_mode"}), "hybrid");
+  std::vector<double> losses;
+  for (const auto& loss : At(job.report, {"per_sequence", mode})) {
+    if (!loss.is_number()) return {};
+    losses.push_back(loss.get<double>());
+  }
+  return losses;
+}
+
+double Mean(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum / static_cast<double>(values.size());
+}
+
+json PairedRow(const std::string& name, const std::vector<double>& losses,
+               const std::vector<double>& best) {
+  std::vector<double> differences;
+  for (size_t i = 0; i < losses.size(); ++i) differences.push_back(losses[i] - best[i]);
+  const double mean = Mean(differences);
+  double squares = 0;
+  for (const double d : differences) squares += (d - mean) * (d - mean);
+  const auto n = static_cast<double>(differences.size());
+  const double half = 1.96 * std::sqrt(squares / (n - 1) / n);
+  return {{"name", name}, {"difference", mean}, {"low", mean - half}, {"high", mean + half}};
+}
+
+json Paired(const std::vector<ComparedJob>& jobs) {
+  std::vector<std::vector<double>> losses;
+  for (const auto& job : jobs) {
+    losses.push_back(ServedLosses(job));
+    const bool same_text =
+        At(job.report, {"validation_sha256"}) == At(jobs.front().report, {"validation_sha256"});
+    if (losses.back().size() < 2 || losses.back().size() != losses.front().size() || !same_text)
+      return nullptr;
+  }
+  if (jobs.size() < 2) return nullptr;
+  size_t best = 0;
+  for (size_t i = 1; i < jobs.size(); ++i) {
+    if (Mean(losses[i]) < Mean(losses[best])) best = i;
+  }
+  json rows = json::array();
+  for (size_t i = 0; i < jobs.size(); ++i)
+    rows.push_back(PairedRow(jobs[i].name, losses[i], losses[best]));
+  return {{"best", jobs[best].name}, {"sequences", losses[best].size()}, {"rows", rows}};
+}
+
+json Notes(const std::vector<ComparedJob>& jobs) {
+  json notes = json::array();
+  std::vector<double> bases;
+  for (const auto& job : jobs) {
+    const auto& loss = At(job.report, {"components", "softmax", "loss"});
+    if (loss.is_number()) bases.push_back(loss.get<double>());
+    if (!job.spec.is_object())
+      notes.push_back("the spec of " + job.name + " is not known: its differences are not listed");
+  }
+  const auto [low, high] = std::ranges::minmax_element(bases);
+  if (!bases.empty() && *high - *low > kSameLoss) {
+    notes.push_back(
+        "the jobs have other base models or other held-out text (their bases' losses differ): "
+        "compare what is recovered, not losses");
+  }
+  return notes;
+}
+
+void AddColumn(const json& row, const std::string& kind, std::vector<RecallColumn>& columns) {
+  for (const char* measure : {"distance", "facts", "pairs"}) {
+    const auto& value = At(row, {measure});
+    if (!value.is_number_integer()) continue;
+    const RecallColumn column{kind, measure, value.get<int64_t>()};
+    const bool known = std::ranges::any_of(
+        columns, [&](const RecallColumn& other) { return other.Title() == column.Title(); });
+    if (!known) columns.push_back(column);
+    return;
+  }
+}
+
+std::string CsvCell(const json& value) {
+  if (value.is_null()) return "";
+  if (!value.is_string()) return value.dump();
+  const auto text = value.get<std::string>();
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + "\"";
+}
+
+std::string CsvLine(const std::vector<json>& cells) {
+  std::string line;
+  for (size_t i = 0; i < cells.size(); ++i) line += (i == 0 ? "" : ",") + CsvCell(cells[i]);
+  return line + "\n";
+}
+
+}  // namespace
+
+const json& At(const json& object, const std::vector<std::string>& keys) {
+  static const json kNull;
+  const json* at = &object;
+  for (const auto& key : keys) {
+    if (!at->is_object()) return kNull;
+    const auto found = at->find(key);
+    if (found == at->end()) return kNull;
+    at = &*found;
+  }
+  return *at;
+}
+
+json ComparisonJson(const std::vector<ComparedJob>& jobs) {
+  json rows = json::array();
+  for (const auto& job : jobs) rows.push_back(JobJson(job));
+  return {{"version", 1},
+          {"jobs", rows},
+          {"differences", Differences(jobs)},
+          {"paired", Paired(jobs)},
+          {"notes", Notes(jobs)}};
+}
+
+std::string RecallColumn::Title() const {
+  return kind + (measure == "distance" ? "@" : ":") + std::to_string(value);
+}
+
+std::vector<RecallColumn> RecallColumns(const json& comparison) {
+  std::vector<RecallColumn> columns;
+  for (const auto& job : comparison["jobs"]) {
+    for (const auto& row : At(job, {"passkey"})) AddColumn(row, "passkey", columns);
+    for (const auto& row : At(job, {"long_range"}))
+      AddColumn(row, Text(At(row, {"kind"}), "recall"), columns);
+  }
+  return columns;
+}
+
+json RecallFigure(const json& job, const RecallColumn& column, const std::string& mode) {
+  if (column.kind == "passkey") {
+    for (const auto& row : At(job, {"passkey"})) {
+      if (At(row, {"distance"}) == column.value) return At(row, {"accuracy", mode});
+    }
+  }
+  for (const auto& row : At(job, {"long_range"})) {
+    if (At(row, {"kind"}) == column.kind && At(row, {column.measure}) == column.value)
+      return At(row, {"accuracy", mode});
+  }
+  return nullptr;
+}
+
+std::vector<std::string> SuiteNames(const json& comparison) {
+  std::vector<std::string> names;
+  for (const auto& job : comparison["jobs"]) {
+    for (const auto& suite : At(job, {"suites"})) {
+      const std::string name = Text(At(suite, {"name"}), "");
+      if (!name.empty() && std::ranges::find(names, name) == names.end()) names.push_back(name);
+    }
+  }
+  return names;
+}
+
+json SuiteFigure(const json& job, const std::string& suite, const std::string& mode) {
+  for (const auto& row : At(job, {"suites"})) {
+    if (At(row, {"name"}) == suite) return At(row, {"scores", mode, "value"});
+  }
+  return nullptr;
+}
+
+std::string ComparisonCsv(const json& comparison) {
+  const auto recall = RecallColumns(comparison);
+  const auto suites = SuiteNames(comparison);
+  std::vector<json> head = {"job",  "recipe",     "verdict",        "mode",     "served",
+                            "loss", "perplexity", "standard_error", "recovered"};
+  for (const auto& column : recall) head.emplace_back(column.Title());
+  for (const auto& suite : suites) head.emplace_back(suite);
+  std::string csv = CsvLine(head);
+  for (const auto& job : comparison["jobs"]) {
+    for (const auto& mode : kComparedModes) {
+      const auto& figures = At(job, {"components", mode});
+      if (!figures.is_object()) continue;
+      std::vector<json> cells = {job["name"], job["recipe"], job["verdict"], mode,
+                                 job["served_mode"] == mode ? 1 : 0};
+      for (const char* key : {"loss", "perplexity", "standard_error", "recovered"})
+        cells.push_back(At(figures, {key}));
+      for (const auto& column : recall) cells.push_back(RecallFigure(job, column, mode));
+      for (const auto& suite : suites) cells.push_back(SuiteFigure(job, suite, mode));
+      csv += CsvLine(cells);
+    }
+  }
+  return csv;
+}
+
+}  // namespace tandem::cli
