@@ -26,7 +26,7 @@ ARROWS = {
     "worker/plan": {"base", "nlohmann"},
     "worker/agent": {"base", "proto", "protobuf", "spec", "worker/plan", "grpc", "prometheus", "CLI", "nlohmann"},
     "worker/model/attention": {"kernels", "torch"},
-    "worker/model": {"base", "kernels", "worker/model/attention", "torch", "nlohmann"},
+    "worker/model": {"base", "kernels", "worker/plan", "worker/model/attention", "torch", "nlohmann"},
     "worker/comm": {"base", "mpi"},
     "worker/data": {"base", "nlohmann"},
     "worker/checkpoint": {"base", "worker/plan", "worker/model", "worker/model/attention", "worker/comm", "worker/data", "torch", "nlohmann"},

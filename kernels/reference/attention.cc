@@ -35,7 +35,8 @@ int64_t InputRow(const Sizes& s, const Head& head, int64_t t) {
 }  // namespace
 
 bool InSoftmaxSet(const Options& o, int64_t i, int64_t j) {
-  return j <= i && (j > i - o.window || j < o.sinks);
+  const int64_t start = o.terraced ? (i / o.window - 1) * o.window : i - o.window + 1;
+  return j <= i && (j >= start || j < o.sinks);
 }
 
 bool InLinearSet(const Options& o, int64_t i, int64_t j) {
@@ -88,12 +89,14 @@ FeatureMapGradient FeatureMapBackward(const Sizes& s, const Array& x, const Arra
   return g;
 }
 
-// e_ij = gamma exp(s_ij - c_i), c_i the maximum over the softmax set; x_ij = phi_q_i . phi_k_j
-// (method.md §3).
+// e_ij = gamma exp(s_ij - c_i), c_i the maximum over the softmax set; x_ij = lambda phi_q_i .
+// phi_k_j (method.md §3).
 Row HybridRow(const Options& o, const HybridInput& in, const Head& head, int64_t i) {
   Row row{Zeros(i + 1), Zeros(i + 1)};
-  double top = 0;
+  double top = 0, softmax_sum = 0, map_mass = 0;
+  bool has_linear = false;
   for (int64_t j = 0; j <= i; ++j) {
+    has_linear = has_linear || InLinearSet(o, i, j);
     if (!InSoftmaxSet(o, i, j)) continue;
     At(row.e, j) = Score(in, head, i, j);
     if (row.first_max < 0 || At(row.e, j) > top) {
@@ -101,11 +104,19 @@ Row HybridRow(const Options& o, const HybridInput& in, const Head& head, int64_t
       row.first_max = j;
     }
   }
+  if (o.affine) row.lambda = 1 - At(in.gamma, head.h);
   for (int64_t j = 0; j <= i; ++j) {
-    if (InSoftmaxSet(o, i, j))
-      row.window_mass += At(row.e, j) = At(in.gamma, head.h) * std::exp(At(row.e, j) - top);
-    if (InLinearSet(o, i, j)) row.linear_mass += At(row.x, j) = Feature(in, head, i, j);
+    if (InSoftmaxSet(o, i, j)) {
+      softmax_sum += At(row.e, j) = std::exp(At(row.e, j) - top);
+      if (o.mass) map_mass += Feature(in, head, i, j);
+    }
+    if (InLinearSet(o, i, j))
+      row.linear_mass += At(row.x, j) = row.lambda * Feature(in, head, i, j);
   }
+  double factor = o.mass ? map_mass / softmax_sum : At(in.gamma, head.h) * o.gain;
+  if (o.window_off && has_linear) factor = 0;
+  for (double& e : row.e) e *= factor;
+  row.window_mass = factor * softmax_sum;
   return row;
 }
 
@@ -144,9 +155,11 @@ Array LinearOnly(const Sizes& s, const HybridInput& in) {
 Array SoftmaxOnly(const Sizes& s, const Options& o, const HybridInput& in) {
   HybridInput window = in;
   window.gamma.assign(static_cast<size_t>(s.heads), 1.0);
-  window.phi_q.assign(static_cast<size_t>(s.batch * s.heads * s.tokens * 2 * s.map_dim), 0.0);
+  window.phi_q.assign(static_cast<size_t>(s.batch * s.heads * s.tokens * s.num_features()), 0.0);
   window.phi_k = window.phi_q;
-  return Hybrid(s, o, window).out;
+  Options plain = o;
+  plain.affine = plain.mass = plain.window_off = false;
+  return Hybrid(s, plain, window).out;
 }
 
 Teacher CausalSoftmax(const Sizes& s, const Array& q, const Array& k, const Array& v) {
@@ -170,7 +183,7 @@ Teacher CausalSoftmax(const Sizes& s, const Array& q, const Array& k, const Arra
 
 // loss_i = -sum p ln(x + eps) + ln Z; dL/dx = (1/Z - p/(x + eps)) / N (method.md §6.1).
 WeightsLossResult WeightsLoss(const Sizes& s, const HybridInput& in, const Array& lse) {
-  const int64_t features = 2 * s.map_dim;
+  const int64_t features = s.num_features();
   const double rows = static_cast<double>(s.batch * s.heads * s.tokens);
   WeightsLossResult result{0, Zeros(s.batch * s.heads * s.tokens * features),
                            Zeros(s.batch * s.heads * s.tokens * features)};
@@ -190,6 +203,22 @@ WeightsLossResult WeightsLoss(const Sizes& s, const HybridInput& in, const Array
     }
   });
   return result;
+}
+
+double HybridWeightsLoss(const Sizes& s, const Options& o, const HybridInput& in,
+                         const Array& lse) {
+  double loss = 0;
+  ForHeads(s, [&](const Head& head) {
+    for (int64_t i = 0; i < s.tokens; ++i) {
+      const Row row = HybridRow(o, in, head, i);
+      loss += std::log(row.window_mass + row.linear_mass);
+      for (int64_t j = 0; j <= i; ++j) {
+        const double p = std::exp(Score(in, head, i, j) - At(lse, head.Scalar(i)));
+        loss -= p * std::log(InSoftmaxSet(o, i, j) ? At(row.e, j) : At(row.x, j) + kEpsilon);
+      }
+    }
+  });
+  return loss / static_cast<double>(s.batch * s.heads * s.tokens);
 }
 
 }  // namespace tandem::reference

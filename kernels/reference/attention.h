@@ -2,9 +2,9 @@
 // by eye against method.md. Tests compare every production kernel with it; nothing else uses it.
 //
 // All arrays are contiguous std::vector<double>. Legend: B batch, H query heads, K key/value heads,
-// T tokens, d head dimension, f map width, F = 2f. q, out (B,H,T,d); k, v (B,K,T,d); phi (B,H,T,F);
-// w (H,d,f); gamma (H); lse (B,H,T). Functions are pure; sizes are trusted. Time and memory are
-// O(T^2) on purpose.
+// T tokens, d head dimension, f map width, F features (2f, or f of one-sided maps). q, out
+// (B,H,T,d); k, v (B,K,T,d); phi (B,H,T,F); w (H,d,f); gamma (H); lse (B,H,T). Functions are pure;
+// sizes are trusted. Time and memory are O(T^2) on purpose.
 #pragma once
 
 #include <cstdint>
@@ -16,13 +16,20 @@ using Array = std::vector<double>;
 
 struct Sizes {
   int64_t batch = 1, heads = 1, kv_heads = 1, tokens = 1, dim = 8, map_dim = 8;
+  int64_t features = 0;  // 0: 2 map_dim
+  int64_t num_features() const { return features > 0 ? features : 2 * map_dim; }
 };
 
-// Sets of keys of a query i (method.md §3): softmax {i-w < j <= i} and {j <= i, j < sinks}; linear
-// the rest of j <= i, or with span_all every j <= i.
+// Sets of keys of a query i (method.md §3): softmax {i-w < j <= i}, or terraced {j/w >= i/w - 1, j
+// <= i}, and {j <= i, j < sinks}; linear the rest of j <= i, or with span_all every j <= i.
 struct Options {
   int64_t window = 64, sinks = 0;
   bool span_all = false, detach_max = false;
+  bool terraced = false;
+  bool affine = false;      // lambda = 1 - gamma
+  double gain = 1;          // multiplies gamma in e
+  bool mass = false;        // mixing by mass instead of gamma; forward only
+  bool window_off = false;  // e = 0 in rows whose linear set is not empty (method.md §6.3)
 };
 
 bool InSoftmaxSet(const Options& options, int64_t i, int64_t j);
@@ -32,9 +39,18 @@ bool InLinearSet(const Options& options, int64_t i, int64_t j);
 Array FeatureMap(const Sizes& sizes, const Array& x, const Array& w);
 struct FeatureMapGradient {
   Array d_x, d_w;
+  Array d_bias = {};
 };
 FeatureMapGradient FeatureMapBackward(const Sizes& sizes, const Array& x, const Array& w,
                                       const Array& d_phi);
+
+// The other kinds of method.md §2; relu reads bias (H), the rest an empty one. sizes.features is
+// 2f of exp and exp_shifted, f of relu and elu.
+enum class MapKind { kExp, kExpShifted, kRelu, kElu };
+Array FeatureMap(const Sizes& sizes, MapKind kind, const Array& x, const Array& w,
+                 const Array& bias);
+FeatureMapGradient FeatureMapBackward(const Sizes& sizes, MapKind kind, const Array& x,
+                                      const Array& w, const Array& bias, const Array& d_phi);
 
 struct HybridInput {
   Array q, k, v, phi_q, phi_k, gamma;
@@ -43,7 +59,7 @@ struct HybridInput {
 struct HybridOutput {
   Array out, linear_mass;  // linear_mass (B,H,T) = Z / D
 };
-// method.md §3, mixing shared, lambda = 1.
+// method.md §3.
 HybridOutput Hybrid(const Sizes& sizes, const Options& options, const HybridInput& in);
 // Mode linear_only: all causal keys, denominator Z + 1e-12. Reads v, phi_q, phi_k.
 Array LinearOnly(const Sizes& sizes, const HybridInput& in);
@@ -70,5 +86,10 @@ struct WeightsLossResult {
 // method.md §6.1, objective weights: the mean over B, H, T, and its gradients. Reads q, k, phi_q,
 // phi_k.
 WeightsLossResult WeightsLoss(const Sizes& sizes, const HybridInput& in, const Array& lse);
+
+// Objective hybrid_weights, span outside: the mean over B, H, T of -sum_{W} p* ln e - sum_{O} p*
+// ln(x + 1e-12) + ln D.
+double HybridWeightsLoss(const Sizes& sizes, const Options& options, const HybridInput& in,
+                         const Array& lse);
 
 }  // namespace tandem::reference

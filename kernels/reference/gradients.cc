@@ -9,8 +9,9 @@ constexpr double kEpsilon = 1e-12;
 HybridGradient Empty(const Sizes& s) {
   const int64_t rows = s.batch * s.heads * s.tokens;
   const int64_t keys = s.batch * s.kv_heads * s.tokens * s.dim;
-  return {Zeros(rows * s.dim),         Zeros(keys),   Zeros(keys), Zeros(rows * 2 * s.map_dim),
-          Zeros(rows * 2 * s.map_dim), Zeros(s.heads)};
+  const int64_t features = rows * s.num_features();
+  return {Zeros(rows * s.dim), Zeros(keys),     Zeros(keys),
+          Zeros(features),     Zeros(features), Zeros(s.heads)};
 }
 
 // One query row: the gradients of y_i = sum_j (e_ij + x_ij) v_j / D with D = P + Z (method.md §5).
@@ -32,10 +33,17 @@ class RowGradient {
       AddRow(g_.d_v, head_.KeyRow(j), (At(row_.e, j) + At(row_.x, j)) / total_, d_out_,
              head_.QueryRow(i_), s.dim);
       if (At(row_.x, j) == 0) continue;  // not in the linear set: features are positive
-      const double d_x = Upstream(j);
-      AddRow(g_.d_phi_q, head_.PhiRow(i_), d_x, in_.phi_k, head_.PhiRow(j), 2 * s.map_dim);
-      AddRow(g_.d_phi_k, head_.PhiRow(j), d_x, in_.phi_q, head_.PhiRow(i_), 2 * s.map_dim);
+      const double d_x = row_.lambda * Upstream(j);
+      const int64_t features = s.num_features();
+      AddRow(g_.d_phi_q, head_.PhiRow(i_), d_x, in_.phi_k, head_.PhiRow(j), features);
+      AddRow(g_.d_phi_k, head_.PhiRow(j), d_x, in_.phi_q, head_.PhiRow(i_), features);
     }
+  }
+
+  // lambda = 1 - gamma: dgamma -= sum x / lambda dL/dx.
+  void AddLambda() {
+    for (int64_t j = 0; j <= i_; ++j)
+      At(g_.d_gamma, head_.h) -= At(row_.x, j) / row_.lambda * Upstream(j);
   }
 
   // t_ij = e_ij dL/de_ij, R = sum t; ds = t - [j = argmax] R, dgamma += R / gamma.
@@ -80,6 +88,7 @@ HybridGradient HybridBackward(const Sizes& s, const Options& o, const HybridInpu
       RowGradient step(in, head, d_out, i, row, row.window_mass + row.linear_mass, g);
       step.AddValuesAndFeatures();
       step.AddScores(o.detach_max);
+      if (o.affine) step.AddLambda();
     }
   });
   return g;

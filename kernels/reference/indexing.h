@@ -13,7 +13,7 @@ struct Head {
 
   int64_t QueryRow(int64_t t) const { return ((b * s.heads + h) * s.tokens + t) * s.dim; }
   int64_t KeyRow(int64_t t) const { return ((b * s.kv_heads + kv) * s.tokens + t) * s.dim; }
-  int64_t PhiRow(int64_t t) const { return ((b * s.heads + h) * s.tokens + t) * 2 * s.map_dim; }
+  int64_t PhiRow(int64_t t) const { return ((b * s.heads + h) * s.tokens + t) * s.num_features(); }
   int64_t Scalar(int64_t t) const { return (b * s.heads + h) * s.tokens + t; }
 
   const Sizes& s;
@@ -55,7 +55,7 @@ inline double Score(const HybridInput& in, const Head& head, int64_t i, int64_t 
          std::sqrt(static_cast<double>(head.s.dim));
 }
 inline double Feature(const HybridInput& in, const Head& head, int64_t i, int64_t j) {
-  return Dot(in.phi_q, head.PhiRow(i), in.phi_k, head.PhiRow(j), 2 * head.s.map_dim);
+  return Dot(in.phi_q, head.PhiRow(i), in.phi_k, head.PhiRow(j), head.s.num_features());
 }
 
 // e_ij, x_ij and the sums of one query row; keys 0 .. i.
@@ -63,6 +63,7 @@ struct Row {
   Array e, x;
   double window_mass = 0, linear_mass = 0;  // P, Z
   int64_t first_max = -1;                   // the first key that attains c_i
+  double lambda = 1;
 };
 Row HybridRow(const Options& options, const HybridInput& in, const Head& head, int64_t i);
 

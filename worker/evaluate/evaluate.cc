@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "worker/evaluate/passkey.h"
 #include "worker/model/evaluation_forward.h"
+#include "worker/model/plan_form.h"
 
 namespace tandem {
 namespace {
@@ -69,11 +70,8 @@ class Evaluator {
 
  private:
   EvaluationOptions BaseOptions() const {
-    const AttentionPlan& attention = inputs_.plan.attention;
     EvaluationOptions options;
-    options.attention.window = attention.window_size;
-    options.attention.sinks = attention.window_sinks;
-    options.attention.span = attention.linear_span == "all" ? Span::kAll : Span::kOutside;
+    options.attention = AttentionFormOf(inputs_.plan.attention);
     options.evaluate_sinks = inputs_.plan.evaluate.sinks;
     return options;
   }

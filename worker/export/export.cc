@@ -13,6 +13,7 @@
 #include "worker/export/directory_files.h"
 #include "worker/export/weights.h"
 #include "worker/model/evaluation_forward.h"
+#include "worker/model/plan_form.h"
 #include "worker/model/safetensors.h"
 
 namespace tandem {
@@ -27,9 +28,7 @@ EvaluationOptions OptionsOf(const Plan& plan) {
   EvaluationOptions options;
   options.mode =
       ServedMode(plan) == "linear_only" ? ComponentMode::kLinearOnly : ComponentMode::kHybrid;
-  options.attention.window = plan.attention.window_size;
-  options.attention.sinks = plan.attention.window_sinks;
-  options.attention.span = plan.attention.linear_span == "all" ? Span::kAll : Span::kOutside;
+  options.attention = AttentionFormOf(plan.attention);
   return options;
 }
 

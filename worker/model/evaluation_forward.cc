@@ -28,43 +28,34 @@ at::Tensor OfNextSequence(const at::Tensor& t) {
   return at::roll(t, {-1}, {0});
 }
 
-// The hybrid with its probes; mass_H receives the layer's mean linear share.
-at::Tensor ProbedHybrid(const QkvTensors& in, const LayerParameters& layer, const at::Tensor& gamma,
-                        const EvaluationOptions& options, at::Tensor* mass_H) {
-  const at::Tensor k = options.state_swap ? OfNextSequence(in.k) : in.k;
-  const at::Tensor v = options.state_swap ? OfNextSequence(in.v) : in.v;
-  const HybridDiagnostics result =
-      HybridForward(in.q, in.k, in.v, HedgehogFeatureMap(in.q, layer.feature_map_q),
-                    HedgehogFeatureMap(k, layer.feature_map_k), v, gamma, options.attention);
-  const int64_t T = in.q.size(2), rows = T - options.mass_from_row;
-  if (mass_H != nullptr && rows > 0) {
+// Attention of one layer; mass_H, if given, receives the layer's mean linear share.
+at::Tensor AttendLayer(const QkvTensors& in, const Parameters& parameters, int64_t layer_index,
+                       const EvaluationOptions& options, at::Tensor* mass_H) {
+  const LayerParameters& layer = parameters.layer(layer_index);
+  AttentionCall call;
+  call.q = in.q;
+  call.k = in.k;
+  call.v = in.v;
+  call.w_q = layer.feature_map_q;
+  call.w_k = layer.feature_map_k;
+  call.b_q = layer.feature_map_q_bias;
+  call.b_k = layer.feature_map_k_bias;
+  call.gamma = parameters.Gamma(layer_index);
+  call.form = options.attention;
+  call.retained = options.attention.RetainedIn(layer_index);
+  call.mode_sinks = options.evaluate_sinks;
+  if (options.state_swap) {
+    call.k_linear = OfNextSequence(in.k);
+    call.v_linear = OfNextSequence(in.v);
+  }
+  if (mass_H == nullptr) return Attend(options.mode, call);
+  const HybridDiagnostics result = AttendWithMass(call);
+  const int64_t rows = in.q.size(2) - options.mass_from_row;
+  if (rows > 0) {
     mass_H->copy_(result.linear_mass_BHT.narrow(2, options.mass_from_row, rows)
                       .mean(std::array<int64_t, 2>{0, 2}, false, at::kDouble));
   }
   return result.out_BHTd;
-}
-
-at::Tensor Attend(const QkvTensors& in, const LayerParameters& layer, const at::Tensor& gamma,
-                  const EvaluationOptions& options, at::Tensor* mass_H) {
-  switch (options.mode) {
-    case ComponentMode::kSoftmax:
-      return CausalSoftmax(in.q, in.k, in.v).out_BHTd;
-    case ComponentMode::kWindowOnly:
-      return WindowAttention(in.q, in.k, in.v, options.attention.window, options.attention.sinks);
-    case ComponentMode::kSinksOnly:
-      return SinksAttention(in.q, in.k, in.v, options.evaluate_sinks);
-    case ComponentMode::kLinearOnly:
-      return LinearAttentionWithMaps(in.q, in.k, in.v, layer.feature_map_q, layer.feature_map_k);
-    case ComponentMode::kNone:
-      return {};
-    case ComponentMode::kHybrid:
-      break;
-  }
-  if (options.state_swap || mass_H != nullptr) {
-    return ProbedHybrid(in, layer, gamma, options, mass_H);
-  }
-  return HybridAttentionWithMaps(in.q, in.k, in.v, layer.feature_map_q, layer.feature_map_k, gamma,
-                                 options.attention);
 }
 
 at::Tensor LastHiddenState(const Llama& model, const Parameters& parameters,
@@ -83,7 +74,7 @@ at::Tensor LastHiddenState(const Llama& model, const Parameters& parameters,
     at::Tensor mass_H;
     if (mass_MH != nullptr) mass_H = mass_MH->select(0, i);
     const at::Tensor y =
-        Attend(qkv, layer, parameters.Gamma(i), options, mass_MH != nullptr ? &mass_H : nullptr);
+        AttendLayer(qkv, parameters, i, options, mass_MH != nullptr ? &mass_H : nullptr);
     x = model.FinishLayer(x, y, i, lora);
   }
   return x;

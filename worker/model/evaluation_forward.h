@@ -13,20 +13,18 @@
 #include <vector>
 
 #include "base/status.h"
-#include "worker/model/attention/attention.h"
+#include "worker/model/attention/form.h"
 #include "worker/model/llama.h"
 #include "worker/model/parameters.h"
 
 namespace tandem {
 
-// One spelling everywhere: softmax, hybrid, window_only, linear_only, sinks_only, none.
-enum class ComponentMode { kSoftmax, kHybrid, kWindowOnly, kLinearOnly, kSinksOnly, kNone };
 const char* ComponentModeName(ComponentMode mode);
 Result<ComponentMode> ComponentModeFromName(const std::string& name);
 
 struct EvaluationOptions {
   ComponentMode mode = ComponentMode::kHybrid;
-  HybridOptions attention;     // window, sinks, span of the conversion
+  AttentionForm attention;     // of the conversion
   int64_t evaluate_sinks = 8;  // keys of mode sinks_only
   // Mode hybrid only: the linear branch of sequence b reads k and v of sequence (b+1) mod B, same
   // layer and positions, of the same pass. Needs B >= 2.

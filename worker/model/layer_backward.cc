@@ -13,7 +13,7 @@ namespace tandem {
 namespace {
 
 at::Tensor Leaf(const at::Tensor& t, bool needs_gradient) {
-  return t.detach().set_requires_grad(needs_gradient);
+  return t.defined() ? t.detach().set_requires_grad(needs_gradient) : t;
 }
 
 std::string LayerName(int64_t layer_index, const char* leaf) {
@@ -29,6 +29,8 @@ void RunAttention(const Parameters& parameters, int64_t layer_index, const QkvTe
   in.qkv = {Leaf(qkv.q, true), Leaf(qkv.k, true), Leaf(qkv.v, true)};
   in.w_q = Leaf(layer.feature_map_q, options.train_maps);
   in.w_k = Leaf(layer.feature_map_k, options.train_maps);
+  in.b_q = Leaf(layer.feature_map_q_bias, options.train_maps);
+  in.b_k = Leaf(layer.feature_map_k_bias, options.train_maps);
   tape.theta = Leaf(layer.window_factor, options.train_maps);
   in.gamma = ActivateWindowFactor(tape.theta, parameters.options().mixing_factor);
   tape.y = attention(in);
@@ -50,15 +52,20 @@ at::Tensor BackwardAttention(const ModelConfig& config, const Llama::Rotary& rot
   std::vector<at::Tensor> inputs = {tape.leaves.qkv.q, tape.leaves.qkv.k, tape.leaves.qkv.v};
   if (options.train_maps) {
     inputs.insert(inputs.end(), {tape.leaves.w_q, tape.leaves.w_k, tape.theta});
+    if (tape.leaves.b_q.defined()) {
+      inputs.insert(inputs.end(), {tape.leaves.b_q, tape.leaves.b_k});
+    }
   }
   const std::vector<at::Tensor> grads = torch::autograd::grad(
       {tape.y}, inputs, {d_y_BHTd}, /*retain_graph=*/false, /*create_graph=*/false,
       /*allow_unused=*/true);
   if (options.train_maps) {
-    AddGradient(gradients, LayerName(layer_index, "feature_map_q"), grads[3]);
-    AddGradient(gradients, LayerName(layer_index, "feature_map_k"), grads[4]);
-    if (grads[5].defined()) {
-      AddGradient(gradients, LayerName(layer_index, "window_factor"), grads[5]);
+    constexpr const char* kNames[] = {"feature_map_q", "feature_map_k", "window_factor",
+                                      "feature_map_q_bias", "feature_map_k_bias"};
+    for (size_t i = 3; i < grads.size(); ++i) {  // a mode that reads no such parameter gives none
+      if (grads[i].defined()) {
+        AddGradient(gradients, LayerName(layer_index, kNames[i - 3]), grads[i]);
+      }
     }
   }
   at::Tensor rows = at::empty_like(tape.qkv_rows);

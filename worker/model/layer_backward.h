@@ -29,7 +29,8 @@ void AddGradient(GradientMap& gradients, const std::string& name, const at::Tens
 // What attention is to a layer: called with tensors under autograd, returns (B,H,T,d).
 struct AttentionInputs {
   QkvTensors qkv;
-  at::Tensor w_q, w_k;  // feature maps (H,d,f)
+  at::Tensor w_q, w_k;  // feature maps (H,d,f), w_k (K,d,f) when tied
+  at::Tensor b_q, b_k;  // their biases, where the map has them
   at::Tensor gamma;     // (H), activated
 };
 using AttentionFunction = std::function<at::Tensor(const AttentionInputs&)>;

@@ -1,9 +1,7 @@
 #include "worker/model/parameters.h"
 
-#include <ATen/ops/exp.h>
 #include <ATen/ops/eye.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/sigmoid.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -44,11 +42,18 @@ void Parameters::AddLayer(const ModelConfig& config, int64_t layer_index) {
   const int64_t H = config.num_heads, d = config.head_dim, f = options_.feature_dim;
   LayerParameters& layer = layers_[static_cast<size_t>(layer_index)];
   layer.feature_map_q = at::eye(d, f, device_).unsqueeze(0).repeat({H, 1, 1});
-  layer.feature_map_k = layer.feature_map_q.clone();
+  const int64_t k_maps = options_.tie_kv_heads ? config.num_kv_heads : H;
+  layer.feature_map_k = layer.feature_map_q.narrow(0, 0, k_maps).clone();
   layer.window_factor = at::full({H}, InitialTheta(options_), device_);
   Add(prefix + "feature_map_q", layer.feature_map_q);
   Add(prefix + "feature_map_k", layer.feature_map_k);
   Add(prefix + "window_factor", layer.window_factor);
+  if (options_.feature_map == FeatureMapKind::kRelu) {
+    layer.feature_map_q_bias = at::zeros({H}, device_);
+    layer.feature_map_k_bias = at::zeros({k_maps}, device_);
+    Add(prefix + "feature_map_q_bias", layer.feature_map_q_bias);
+    Add(prefix + "feature_map_k_bias", layer.feature_map_k_bias);
+  }
   layer.q = AddLora(config, layer_index, "q_proj");
   layer.k = AddLora(config, layer_index, "k_proj");
   layer.v = AddLora(config, layer_index, "v_proj");
@@ -74,10 +79,6 @@ double Parameters::lora_scale() const {
 
 at::Tensor Parameters::Gamma(int64_t layer_index) const {
   return ActivateWindowFactor(layer(layer_index).window_factor, options_.mixing_factor);
-}
-
-at::Tensor ActivateWindowFactor(const at::Tensor& theta_H, const std::string& factor) {
-  return factor == "exp" ? at::exp(theta_H) : at::sigmoid(theta_H);
 }
 
 }  // namespace tandem

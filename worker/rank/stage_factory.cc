@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "worker/model/plan_form.h"
 #include "worker/rank/not_built.h"
 #include "worker/train/attention_transfer.h"
 #include "worker/train/finetune.h"
@@ -56,18 +57,10 @@ Status CheckPlanForRanks(const Plan& plan, int64_t num_ranks) {
   return violations.empty() ? Status::Ok() : InvalidArgument(violations);
 }
 
-HybridOptions HybridOptionsOf(const AttentionPlan& attention) {
-  HybridOptions options;
-  options.window = attention.window_size;
-  options.sinks = attention.window_sinks;
-  options.span = attention.linear_span == "all" ? Span::kAll : Span::kOutside;
-  options.detach_max = attention.max_grad == "detach";
-  return options;
-}
-
 ParameterOptions ParameterOptionsOf(const Plan& plan) {
   ParameterOptions options;
   options.feature_dim = plan.attention.feature_dim;
+  options.feature_map = FeatureMapKindFromWord(plan.attention.feature_map_kind);
   options.mixing_factor = plan.attention.mixing_factor;
   options.mixing_initial = plan.attention.mixing_initial;
   if (const StagePlan* stage = FirstFinetune(plan)) {
@@ -84,13 +77,13 @@ std::unique_ptr<TrainingStage> MakeStage(const Plan& plan, int64_t stage_index, 
   if (stage.kind == "attention_transfer") {
     AttentionTransferOptions options;
     options.objective = stage.objective;
-    options.attention = HybridOptionsOf(plan.attention);
+    options.attention = AttentionFormOf(plan.attention);
     options.schedule = ScheduleOf(stage);
     return std::make_unique<AttentionTransfer>(model, parameters, collective, options);
   }
   FinetuneOptions options;
   options.mode = stage.mode;
-  options.attention = HybridOptionsOf(plan.attention);
+  options.attention = AttentionFormOf(plan.attention);
   options.schedule = ScheduleOf(stage);
   options.train_maps = stage.train_maps;
   options.train_factor = stage.train_factor;

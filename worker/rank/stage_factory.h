@@ -6,7 +6,6 @@
 
 #include "base/status.h"
 #include "worker/comm/collective.h"
-#include "worker/model/attention/attention.h"
 #include "worker/model/llama.h"
 #include "worker/model/parameters.h"
 #include "worker/plan/plan.h"
@@ -18,7 +17,6 @@ namespace tandem {
 // violations at once.
 Status CheckPlanForRanks(const Plan& plan, int64_t num_ranks);
 
-HybridOptions HybridOptionsOf(const AttentionPlan& attention);
 // LoRA is that of the finetune stages, which must agree; none without such a stage.
 ParameterOptions ParameterOptionsOf(const Plan& plan);
 std::unique_ptr<TrainingStage> MakeStage(const Plan& plan, int64_t stage_index, const Llama& model,

@@ -1,9 +1,6 @@
 #include "worker/train/attention_transfer.h"
 
-#include <ATen/ops/mean.h>
-#include <ATen/ops/sigmoid.h>
 #include <c10/core/GradMode.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include <cmath>
 #include <span>
@@ -18,19 +15,21 @@ std::string LayerPrefix(int64_t layer_index) {
   return "layers." + std::to_string(layer_index) + ".";
 }
 
-// gamma = exp(theta) is no case of the fused step: the same loss through autograd.
-TransferResult TransferByAutograd(const QkvTensors& in, const at::Tensor& y_teacher,
-                                  const LayerParameters& layer, const std::string& factor,
-                                  const HybridOptions& options, double grad_scale) {
-  at::AutoGradMode gradients_on(true);
-  const at::Tensor w_q = layer.feature_map_q.detach().set_requires_grad(true);
-  const at::Tensor w_k = layer.feature_map_k.detach().set_requires_grad(true);
-  const at::Tensor theta = layer.window_factor.detach().set_requires_grad(true);
-  const at::Tensor y = HybridAttentionWithMaps(in.q, in.k, in.v, w_q, w_k,
-                                               ActivateWindowFactor(theta, factor), options);
-  const at::Tensor loss = (y.sub(y_teacher)).square().mean().mul(kOutputsLossScale);
-  std::vector<at::Tensor> g = torch::autograd::grad({loss.mul(grad_scale)}, {w_q, w_k, theta});
-  return {loss.item<double>(), g[0], g[1], g[2]};
+TransferCall CallOf(const QkvTensors& in, const LayerParameters& layer, const AttentionForm& form,
+                    int64_t layer_index) {
+  TransferCall call;
+  AttentionCall& attention = call.attention;
+  attention.q = in.q;
+  attention.k = in.k;
+  attention.v = in.v;
+  attention.w_q = layer.feature_map_q;
+  attention.w_k = layer.feature_map_k;
+  attention.b_q = layer.feature_map_q_bias;
+  attention.b_k = layer.feature_map_k_bias;
+  attention.form = form;
+  attention.retained = form.RetainedIn(layer_index);
+  call.theta = layer.window_factor;
+  return call;
 }
 
 }  // namespace
@@ -44,7 +43,11 @@ AttentionTransfer::AttentionTransfer(const Llama& model, const Parameters& param
     std::map<std::string, at::Tensor> trained = {
         {LayerPrefix(i) + "feature_map_q", layer.feature_map_q},
         {LayerPrefix(i) + "feature_map_k", layer.feature_map_k}};
-    if (options.objective == "hybrid_outputs") {
+    if (layer.feature_map_q_bias.defined()) {
+      trained[LayerPrefix(i) + "feature_map_q_bias"] = layer.feature_map_q_bias;
+      trained[LayerPrefix(i) + "feature_map_k_bias"] = layer.feature_map_k_bias;
+    }
+    if (TransferObjectiveFromWord(options.objective).TrainsFactor()) {
       trained[LayerPrefix(i) + "window_factor"] = layer.window_factor;
     }
     optimisers_.emplace_back(std::move(trained));
@@ -60,23 +63,17 @@ double AttentionTransfer::TeachLayer(int64_t layer_index, const at::Tensor& x_BT
   y_BHTd = teacher.out_BHTd;
   const double ranks = static_cast<double>(collective_.size());
   const double scale = 1.0 / (static_cast<double>(parameters_.num_layers()) * ranks);
-  const std::string& factor = parameters_.options().mixing_factor;
-  TransferResult result;
-  if (options_.objective == "weights") {
-    result = TransferWeights(in.q, in.k, in.v, teacher.lse_BHT, layer.feature_map_q,
-                             layer.feature_map_k, scale);
-  } else if (factor == "sigmoid") {
-    result = TransferHybridOutputs(in.q, in.k, in.v, teacher.out_BHTd, layer.feature_map_q,
-                                   layer.feature_map_k, layer.window_factor, options_.attention,
-                                   kOutputsLossScale, scale);
-  } else {
-    result = TransferByAutograd(in, teacher.out_BHTd, layer, factor, options_.attention, scale);
-  }
-  gradients[LayerPrefix(layer_index) + "feature_map_q"] = result.d_w_q;
-  gradients[LayerPrefix(layer_index) + "feature_map_k"] = result.d_w_k;
-  if (options_.objective == "hybrid_outputs") {
-    gradients[LayerPrefix(layer_index) + "window_factor"] = result.d_theta;
-  }
+  TransferCall call = CallOf(in, layer, options_.attention, layer_index);
+  call.factor = parameters_.options().mixing_factor;
+  call.teacher = teacher;
+  call.grad_scale = scale;
+  const TransferResult result = TransferLayer(TransferObjectiveFromWord(options_.objective), call);
+  const std::string prefix = LayerPrefix(layer_index);
+  gradients[prefix + "feature_map_q"] = result.d_w_q;
+  gradients[prefix + "feature_map_k"] = result.d_w_k;
+  if (result.d_b_q.defined()) gradients[prefix + "feature_map_q_bias"] = result.d_b_q;
+  if (result.d_b_k.defined()) gradients[prefix + "feature_map_k_bias"] = result.d_b_k;
+  if (result.d_theta.defined()) gradients[prefix + "window_factor"] = result.d_theta;
   double loss = result.loss / ranks;
   collective_.AllReduceSum(std::span<double>(&loss, 1));
   SumGradients(collective_, gradients);

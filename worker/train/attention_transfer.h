@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "worker/comm/collective.h"
-#include "worker/model/attention/attention.h"
+#include "worker/model/attention/form.h"
 #include "worker/model/llama.h"
 #include "worker/model/parameters.h"
 #include "worker/train/adamw.h"
@@ -21,11 +21,9 @@
 
 namespace tandem {
 
-inline constexpr double kOutputsLossScale = 1000.0;  // method.md §6.1
-
 struct AttentionTransferOptions {
   std::string objective = "weights";  // weights, hybrid_outputs
-  HybridOptions attention;
+  AttentionForm attention;
   LearningRateSchedule schedule;
 };
 

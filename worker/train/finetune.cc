@@ -54,12 +54,19 @@ AttentionInputs SelectRows(const AttentionInputs& in, const at::Tensor& host_row
   return part;
 }
 
-at::Tensor LinearOnly(const AttentionInputs& in) {
-  return LinearAttentionWithMaps(in.qkv.q, in.qkv.k, in.qkv.v, in.w_q, in.w_k);
-}
-
-at::Tensor Hybrid(const AttentionInputs& in, const HybridOptions& options) {
-  return HybridAttentionWithMaps(in.qkv.q, in.qkv.k, in.qkv.v, in.w_q, in.w_k, in.gamma, options);
+AttentionCall CallOf(const AttentionInputs& in, const AttentionForm& form, int64_t layer_index) {
+  AttentionCall call;
+  call.q = in.qkv.q;
+  call.k = in.qkv.k;
+  call.v = in.qkv.v;
+  call.w_q = in.w_q;
+  call.w_k = in.w_k;
+  call.b_q = in.b_q;
+  call.b_k = in.b_k;
+  call.gamma = in.gamma;
+  call.form = form;
+  call.retained = form.RetainedIn(layer_index);
+  return call;
 }
 
 // Targets of the global batch. All ranks' batches have a mask, or none has.
@@ -82,13 +89,18 @@ Finetune::Finetune(const Llama& model, const Parameters& parameters, Collective&
       dropout_(options.seed, options.stage_index, options.dropout),
       optimiser_(TrainedTensors(parameters, options)) {}
 
-at::Tensor Finetune::Attend(const AttentionInputs& in, const std::vector<bool>& dropped) const {
+at::Tensor Finetune::AttendRows(const AttentionInputs& in, int64_t layer_index,
+                                const std::vector<bool>& dropped) const {
+  const auto run = [&](ComponentMode mode, const AttentionInputs& rows) {
+    return Attend(mode, CallOf(rows, options_.attention, layer_index));
+  };
   const auto count = std::count(dropped.begin(), dropped.end(), true);
-  if (count == static_cast<std::ptrdiff_t>(dropped.size())) return LinearOnly(in);
-  if (count == 0) return Hybrid(in, options_.attention);
+  if (count == static_cast<std::ptrdiff_t>(dropped.size()))
+    return run(ComponentMode::kLinearOnly, in);
+  if (count == 0) return run(ComponentMode::kHybrid, in);
   const at::Tensor with = RowsWhere(dropped, false), without = RowsWhere(dropped, true);
-  const at::Tensor y = at::cat(
-      {Hybrid(SelectRows(in, with), options_.attention), LinearOnly(SelectRows(in, without))});
+  const at::Tensor y = at::cat({run(ComponentMode::kHybrid, SelectRows(in, with)),
+                                run(ComponentMode::kLinearOnly, SelectRows(in, without))});
   return y.index_select(0, at::cat({with, without}).argsort().to(y.device()));
 }
 
@@ -125,7 +137,7 @@ double Finetune::LossAndGradients(const StepBatch& batch, const DropoutRule& is_
       dropped[static_cast<size_t>(b)] =
           options_.mode == "linear_only" || is_dropped(batch.first_sample + b, i);
     }
-    const auto attend = [&](const AttentionInputs& in) { return Attend(in, dropped); };
+    const auto attend = [&](const AttentionInputs& in) { return AttendRows(in, i, dropped); };
     x = ForwardLayer(model_, parameters_, i, x, attend, layer_options,
                      tapes[static_cast<size_t>(i)]);
   }

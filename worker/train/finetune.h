@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "worker/comm/collective.h"
-#include "worker/model/attention/attention.h"
+#include "worker/model/attention/form.h"
 #include "worker/model/layer_backward.h"
 #include "worker/model/llama.h"
 #include "worker/model/parameters.h"
@@ -27,7 +27,7 @@ namespace tandem {
 
 struct FinetuneOptions {
   std::string mode = "hybrid";  // hybrid, linear_only
-  HybridOptions attention;
+  AttentionForm attention;
   LearningRateSchedule schedule;
   bool train_maps = false;
   bool train_factor = false;  // window factors; mode hybrid alone has them
@@ -53,7 +53,9 @@ class Finetune final : public TrainingStage {
                           GradientMap& gradients);
 
  private:
-  at::Tensor Attend(const AttentionInputs& in, const std::vector<bool>& dropped) const;
+  // Attention of a layer whose window is off in the sequences `dropped`.
+  at::Tensor AttendRows(const AttentionInputs& in, int64_t layer_index,
+                        const std::vector<bool>& dropped) const;
   DropoutRule RuleAt(int64_t step) const;
   // All ranks must bring the same names to the sum: a window factor whose window is off in all of
   // this rank's sequences, but not in another's, brings zeros. Off everywhere: no gradient, no

@@ -116,7 +116,7 @@ class Parity : public ::testing::TestWithParam<ParityCase> {
   std::unique_ptr<Parameters> parameters_;
   std::unique_ptr<Collective> solo_ = MakeSoloCollective();
   StepBatch batch_;
-  HybridOptions attention_;
+  AttentionForm attention_;
 };
 
 TEST_P(Parity, BaseModel) {

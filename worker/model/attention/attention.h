@@ -1,11 +1,11 @@
-// Hybrid attention on tensors: the Hedgehog feature map, the hybrid of sliding softmax window and
-// linear attention, its component modes, the teacher's softmax, and the fused per-layer steps of
-// attention transfer.
+// The fused CPU operators: the Hedgehog feature map, the hybrid of sliding softmax window and
+// linear attention, its component modes, the teacher's softmax, and the per-layer steps of
+// attention transfer. Model code calls form.h, which knows every form and device and picks these
+// where they fit.
 //
-// It exists so that model, train and evaluate see attention as a few functions of tensors; the
-// arithmetic lies in kernels/cpu (torch-free, chunked), the specification in kernels/reference and
-// method.md. Every function takes O(T) memory: no T x T tensor is made anywhere. Time is O(T), but
-// for CausalSoftmax and the weights loss, which are O(T^2).
+// The arithmetic lies in kernels/cpu (torch-free, chunked), the specification in kernels/reference
+// and method.md. Every function takes O(T) memory: no T x T tensor is made anywhere. Time is O(T),
+// but for CausalSoftmax and the weights loss, which are O(T^2).
 //
 // Threads: functions are free of state; call them from one training thread, they use ATen's
 // intra-op pool (one task per sequence and query head). Results are bitwise the same for any number
@@ -61,15 +61,15 @@ at::Tensor LinearAttention(const at::Tensor& phi_q, const at::Tensor& phi_k, con
 at::Tensor LinearAttentionWithMaps(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                    const at::Tensor& w_q, const at::Tensor& w_k);
 
-// Modes window_only and sinks_only, forward only. WindowAttention: softmax over {i-w < j <= i} and
-// {j <= i, j < sinks}. SinksAttention: softmax over {j <= i, j < num_sinks}.
+// Mode window_only, with its own backward: softmax over {i-w < j <= i} and {j <= i, j < sinks}.
 at::Tensor WindowAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                            int64_t window, int64_t sinks);
+// Mode sinks_only, forward only: softmax over {j <= i, j < num_sinks}.
 at::Tensor SinksAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                           int64_t num_sinks);
 
 // The teacher: full causal softmax with its log-sum-exp (natural logarithm of the sum of exp(q.k /
-// sqrt(d))). Forward only.
+// sqrt(d))). Forward only; on any device.
 struct SoftmaxResult {
   at::Tensor out_BHTd, lse_BHT;
 };
@@ -93,10 +93,11 @@ at::Tensor AttentionWeightsLoss(const at::Tensor& q, const at::Tensor& k, const 
 
 // One layer of attention transfer: loss, and grad_scale times its gradients, in one pass without
 // autograd. d_w_q, d_w_k (H,d,f). d_theta (H) for gamma = sigmoid(theta); undefined from
-// TransferWeights, which does not use it.
+// TransferWeights, which does not use it. d_b_q, d_b_k: of maps with a bias (form.h), else
+// undefined.
 struct TransferResult {
   double loss = 0;
-  at::Tensor d_w_q, d_w_k, d_theta;
+  at::Tensor d_w_q, d_w_k, d_theta, d_b_q, d_b_k;
 };
 // Objective `hybrid_outputs`: loss_scale * mean (y - y*)^2 over B, H, T, d; the design's loss_scale
 // is 1000.

@@ -1,40 +1,13 @@
 // Forward-only attention: the teacher and the component modes of the evaluation.
 #include <ATen/ops/empty.h>
 
+#include "worker/model/attention/general.h"
 #include "worker/model/attention/kernel_call.h"
 
 namespace tandem {
-namespace {
-
-// Softmax over the window and the sinks alone.
-at::Tensor SoftmaxSet(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t window,
-                      int64_t sinks) {
-  attention::HybridInputs in;
-  in.sizes = attention::CheckHeads(q, k, v);
-  in.linear = false;
-  in.options.window = window;
-  in.options.sinks = sinks;
-  in.q = attention::Readable(q.detach());
-  in.k = attention::Readable(k.detach());
-  in.v = attention::Readable(v.detach());
-  return attention::RunForward(in, {});
-}
-
-}  // namespace
-
-at::Tensor WindowAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                           int64_t window, int64_t sinks) {
-  attention::CheckOptions({window, sinks, Span::kOutside, false});
-  return SoftmaxSet(q, k, v, window, sinks);
-}
-
-at::Tensor SinksAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                          int64_t num_sinks) {
-  TORCH_CHECK(num_sinks >= 1, "num_sinks is ", num_sinks, "; must be at least 1");
-  return SoftmaxSet(q, k, v, 0, num_sinks);
-}
 
 SoftmaxResult CausalSoftmax(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  if (q.dim() == 4 && !attention::KernelsTake(q, 0)) return attention::GeneralTeacher(q, k, v);
   const AttentionSizes s = attention::CheckHeads(q, k, v);
   const at::Tensor query = attention::Readable(q.detach());
   const at::Tensor key = attention::Readable(k.detach());
@@ -55,6 +28,20 @@ SoftmaxResult CausalSoftmax(const at::Tensor& q, const at::Tensor& k, const at::
                               [&](int64_t bh, T* scratch) { kernels.softmax(p, bh, scratch); });
   });
   return result;
+}
+
+at::Tensor SinksAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                          int64_t num_sinks) {
+  TORCH_CHECK(num_sinks >= 1, "num_sinks is ", num_sinks, "; must be at least 1");
+  attention::HybridInputs in;
+  in.sizes = attention::CheckHeads(q, k, v);
+  in.linear = false;
+  in.options.window = 0;
+  in.options.sinks = num_sinks;
+  in.q = attention::Readable(q.detach());
+  in.k = attention::Readable(k.detach());
+  in.v = attention::Readable(v.detach());
+  return attention::RunForward(in, {});
 }
 
 HybridDiagnostics HybridForward(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

@@ -19,6 +19,7 @@ struct Mode {
   HybridOptions options;
   bool softmax = true;
   bool maps = false;  // a_q, a_k are maps (H,d,f) rather than features (B,H,T,F)
+  bool linear = true;
 };
 
 HybridInputs Collect(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
@@ -27,17 +28,19 @@ HybridInputs Collect(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
   HybridInputs in;
   in.options = mode.options;
   in.softmax = mode.softmax;
+  in.linear = mode.linear;
   in.epsilon = mode.softmax ? 0 : kLinearEpsilon;
   const bool reads_queries = mode.softmax || mode.maps;
-  const int64_t heads = mode.maps ? a_q.size(0) : a_q.size(1);
   if (reads_queries) {
     in.sizes = attention::CheckHeads(q, k, v);
   } else {
     attention::CheckTensor("v", v, v, {-1, -1, -1, -1});
-    in.sizes = {v.size(0), heads, v.size(1), v.size(2), v.size(3), 8};
+    in.sizes = {v.size(0), a_q.size(1), v.size(1), v.size(2), v.size(3), 8};
   }
   AttentionSizes& s = in.sizes;
-  if (mode.maps) {
+  if (!mode.linear) {
+    attention::CheckOptions(mode.options);
+  } else if (mode.maps) {
     attention::CheckTensor("w_q", a_q, v, {s.heads, s.dim, -1});
     attention::CheckTensor("w_k", a_k, v, a_q.sizes());
     s.map_dim = a_q.size(2);
@@ -52,7 +55,7 @@ HybridInputs Collect(const at::Tensor& q, const at::Tensor& k, const at::Tensor&
     in.phi_k = attention::Readable(a_k);
   }
   attention::CheckDims(s);
-  if (mode.softmax) {
+  if (mode.softmax && mode.linear) {
     attention::CheckOptions(mode.options);
     attention::CheckTensor("gamma", gamma, v, {s.heads});
     in.gamma = gamma.contiguous();
@@ -84,6 +87,7 @@ Partials Allocate(const HybridInputs& in, const AutogradContext& ctx) {
   if (in.q.defined() && ctx.needs_input_grad(0)) g.d_q = heads(s.dim);
   if (in.k.defined() && ctx.needs_input_grad(1)) g.d_k = heads(s.dim);
   if (ctx.needs_input_grad(2)) g.d_v = heads(s.dim);
+  if (!in.linear) return g;
   if (ctx.needs_input_grad(3)) g.d_a_q = features();
   if (ctx.needs_input_grad(4)) g.d_a_k = features();
   if (in.gamma.defined() && ctx.needs_input_grad(5))
@@ -131,6 +135,7 @@ class HybridFunction : public torch::autograd::Function<HybridFunction> {
     ctx->saved_data["detach_max"] = mode.options.detach_max;
     ctx->saved_data["softmax"] = mode.softmax;
     ctx->saved_data["maps"] = mode.maps;
+    ctx->saved_data["linear"] = mode.linear;
     return out;
   }
 
@@ -142,6 +147,7 @@ class HybridFunction : public torch::autograd::Function<HybridFunction> {
                     ctx->saved_data["detach_max"].toBool()};
     mode.softmax = ctx->saved_data["softmax"].toBool();
     mode.maps = ctx->saved_data["maps"].toBool();
+    mode.linear = ctx->saved_data["linear"].toBool();
     const HybridInputs in =
         Collect(saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], mode);
     const Partials g = Allocate(in, *ctx);
@@ -158,8 +164,8 @@ class HybridFunction : public torch::autograd::Function<HybridFunction> {
   }
 };
 
-// Autograd takes no undefined arguments: they are refused here, and what linear_only does not read
-// is filled with v.
+// Autograd takes no undefined arguments: they are refused here, and what a mode does not read is
+// filled with v.
 at::Tensor Apply(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                  const at::Tensor& a_q, const at::Tensor& a_k, const at::Tensor& gamma,
                  const Mode& mode) {
@@ -197,6 +203,13 @@ at::Tensor LinearAttention(const at::Tensor& phi_q, const at::Tensor& phi_k, con
 at::Tensor LinearAttentionWithMaps(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                    const at::Tensor& w_q, const at::Tensor& w_k) {
   return Apply(q, k, v, w_q, w_k, v.detach(), Mode{{}, false, true});
+}
+
+at::Tensor WindowAttention(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           int64_t window, int64_t sinks) {
+  const at::Tensor unread = v.detach();
+  return Apply(q, k, v, unread, unread, unread,
+               Mode{{window, sinks, Span::kOutside, false}, true, false, false});
 }
 
 }  // namespace tandem
