@@ -10,6 +10,14 @@ AttentionForm AttentionFormOf(const AttentionPlan& plan) {
   form.detach_max = plan.max_grad == "detach";
   form.map = FeatureMapKindFromWord(plan.feature_map_kind);
   form.window_kind = WindowKindFromWord(plan.window_kind);
+  form.mixing = MixingFromWord(plan.mixing_kind);
+  form.affine = plan.mixing_affine;
+  form.window_gain = plan.window_gain;
+  for (const RetainedGroup& retained : plan.retained) {
+    const auto layer = static_cast<size_t>(retained.layer);
+    if (form.retained.size() <= layer) form.retained.resize(layer + 1);
+    form.retained[layer].push_back(retained.group);
+  }
   return form;
 }
 

@@ -30,6 +30,13 @@ LearningRateSchedule ScheduleOf(const StagePlan& stage) {
   return schedule;
 }
 
+// The window's gain is for inference alone.
+AttentionForm TrainedFormOf(const AttentionPlan& attention) {
+  AttentionForm form = AttentionFormOf(attention);
+  form.window_gain = 1;
+  return form;
+}
+
 }  // namespace
 
 Status CheckPlanForRanks(const Plan& plan, int64_t num_ranks) {
@@ -61,6 +68,7 @@ ParameterOptions ParameterOptionsOf(const Plan& plan) {
   ParameterOptions options;
   options.feature_dim = plan.attention.feature_dim;
   options.feature_map = FeatureMapKindFromWord(plan.attention.feature_map_kind);
+  options.tie_kv_heads = plan.attention.tie_kv_heads;
   options.mixing_factor = plan.attention.mixing_factor;
   options.mixing_initial = plan.attention.mixing_initial;
   if (const StagePlan* stage = FirstFinetune(plan)) {
@@ -77,13 +85,13 @@ std::unique_ptr<TrainingStage> MakeStage(const Plan& plan, int64_t stage_index, 
   if (stage.kind == "attention_transfer") {
     AttentionTransferOptions options;
     options.objective = stage.objective;
-    options.attention = AttentionFormOf(plan.attention);
+    options.attention = TrainedFormOf(plan.attention);
     options.schedule = ScheduleOf(stage);
     return std::make_unique<AttentionTransfer>(model, parameters, collective, options);
   }
   FinetuneOptions options;
   options.mode = stage.mode;
-  options.attention = AttentionFormOf(plan.attention);
+  options.attention = TrainedFormOf(plan.attention);
   options.schedule = ScheduleOf(stage);
   options.train_maps = stage.train_maps;
   options.train_factor = stage.train_factor;
