@@ -43,6 +43,12 @@ Status CopyFile(const std::string& from_folder, const std::string& name,
 ordered_json RopeParameters(const RopeConfig& rope) {
   ordered_json out = {{"rope_type", rope.type}, {"rope_theta", rope.theta}};
   if (rope.type != "default") out["factor"] = rope.factor;
+  if (rope.type == "yarn") {
+    out["beta_fast"] = rope.beta_fast;
+    out["beta_slow"] = rope.beta_slow;
+    out["attention_factor"] = rope.attention_factor;
+    out["original_max_position_embeddings"] = rope.original_max_position_embeddings;
+  }
   if (rope.type == "llama3") {
     out["low_freq_factor"] = rope.low_freq_factor;
     out["high_freq_factor"] = rope.high_freq_factor;
@@ -53,13 +59,24 @@ ordered_json RopeParameters(const RopeConfig& rope) {
 
 ordered_json HybridKeys(const Plan& plan) {
   const AttentionPlan& attention = plan.attention;
-  ordered_json hybrid = {{"version", 1}, {"mode", ServedMode(plan)}};
+  ordered_json hybrid = {{"version", 1}, {"mode", plan.served_mode}};
   hybrid["window"] = {{"kind", attention.window_kind},
                       {"size", attention.window_size},
                       {"sinks", attention.window_sinks}};
   hybrid["linear"] = {{"span", attention.linear_span}};
-  hybrid["feature_map"] = {{"kind", attention.feature_map_kind}, {"dim", attention.feature_dim}};
-  hybrid["mixing"] = {{"factor", attention.mixing_factor}};
+  hybrid["feature_map"] = {{"kind", attention.feature_map_kind},
+                           {"dim", attention.feature_dim},
+                           {"tie_kv_heads", attention.tie_kv_heads}};
+  hybrid["mixing"] = {{"kind", attention.mixing_kind},
+                      {"factor", attention.mixing_factor},
+                      {"affine", attention.mixing_affine},
+                      {"window_gain", attention.window_gain}};
+  ordered_json groups = ordered_json::array();
+  for (const RetainedGroup& kept : attention.retained) {
+    groups.push_back(ordered_json::array({kept.layer, kept.group}));
+  }
+  hybrid["retain"] = {{"kv_groups", groups}};
+  hybrid["cache"] = {{"size", attention.cache_size}};
   return hybrid;
 }
 
@@ -86,6 +103,21 @@ bool IsLicence(const std::string& name) {
          name.starts_with("USE_POLICY");
 }
 
+// Every file in the folder and in its folders, by the path from it, in order.
+Result<std::vector<std::string>> ListTree(const std::string& folder) {
+  TANDEM_ASSIGN_OR_RETURN(const auto names, ListFolder(folder));
+  std::vector<std::string> paths;
+  for (const std::string& name : names) {
+    if (!IsFolder(JoinPath(folder, name))) {
+      paths.push_back(name);
+      continue;
+    }
+    TANDEM_ASSIGN_OR_RETURN(const auto inner, ListTree(JoinPath(folder, name)));
+    for (const std::string& path : inner) paths.push_back(name + "/" + path);
+  }
+  return paths;
+}
+
 // What the evaluation found, without what differs from run to run.
 ordered_json Results(const std::string& report_json) {
   ordered_json report = Parse(report_json);
@@ -96,19 +128,14 @@ ordered_json Results(const std::string& report_json) {
 
 }  // namespace
 
-std::string ServedMode(const Plan& plan) {
-  std::string mode = "hybrid";
-  for (const StagePlan& stage : plan.stages) {
-    if (stage.kind == "finetune") mode = stage.mode;
-  }
-  return mode;
-}
-
 Result<std::string> ExportConfigJson(const std::string& base_json, const ModelConfig& config,
                                      const Plan& plan) {
   ordered_json root = Parse(base_json);
   if (!root.is_object()) return InvalidArgument(plan.model + "/config.json is not a JSON object");
-  for (const char* key : {"_name_or_path", "layer_types", "quantization_config"}) root.erase(key);
+  for (const char* key : {"_name_or_path", "layer_types", "max_window_layers",
+                          "quantization_config", "sliding_window", "use_sliding_window"}) {
+    root.erase(key);
+  }
   root["architectures"] = {"HybridLinearForCausalLM"};
   root["model_type"] = "hybrid_linear";
   root["base_model_type"] = config.model_type;
@@ -117,6 +144,8 @@ Result<std::string> ExportConfigJson(const std::string& base_json, const ModelCo
                       {"AutoModelForCausalLM", "modeling_hybrid_linear.HybridLinearForCausalLM"}};
   root["num_key_value_heads"] = config.num_kv_heads;
   root["head_dim"] = config.head_dim;
+  root["attention_bias"] = config.output_bias;  // Qwen2's on q, k, v come with its name
+  root["mlp_bias"] = config.mlp_bias;
   root["tie_word_embeddings"] = config.tie_word_embeddings;
   root["rms_norm_eps"] = config.rms_norm_eps;
   const ordered_json rope = RopeParameters(config.rope);
@@ -163,7 +192,7 @@ Result<std::string> ExportManifestJson(const Plan& plan, const std::string& repo
                        {"spec_sha256", plan.spec_sha256}};
   const ordered_json spec = Parse(plan.spec_json);
   root["spec"] = spec.is_discarded() ? ordered_json(nullptr) : spec;
-  root["mode"] = ServedMode(plan);
+  root["mode"] = plan.served_mode;
   root["dtype"] = plan.export_dtype;
   TANDEM_ASSIGN_OR_RETURN(const ModelDigest base, DigestModel(plan.model));
   root["base"] = {{"name", plan.model.substr(plan.model.find_last_of('/') + 1)},
@@ -180,7 +209,7 @@ Result<std::string> ExportManifestJson(const Plan& plan, const std::string& repo
     }
   }
   root["results"] = Results(report_json);
-  TANDEM_ASSIGN_OR_RETURN(const auto names, ListFolder(folder));
+  TANDEM_ASSIGN_OR_RETURN(const auto names, ListTree(folder));
   ordered_json files = ordered_json::object();
   for (const std::string& name : names) {
     if (name == "manifest.json") continue;

@@ -13,16 +13,12 @@
 
 namespace tandem {
 
-// "hybrid", or "linear_only" when the last finetune stage trained that mode: how the model is meant
-// to run.
-std::string ServedMode(const Plan& plan);
-
 // The base's config.json with what a hybrid needs; `base_json` is its text.
 Result<std::string> ExportConfigJson(const std::string& base_json, const ModelConfig& config,
                                      const Plan& plan);
 
 // Tokenizer files, generation_config.json and licences from the base, byte for byte, but for
-// tokenizer_class where transformers 4 could not load it; and the classes' two Python files from
+// tokenizer_class where transformers 4 could not load it; and the classes' Python files from
 // plan.export_classes.
 Status CopyBaseFiles(const Plan& plan, const std::string& folder);
 

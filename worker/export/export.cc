@@ -26,8 +26,9 @@ constexpr const char* kAsidePrefix = ".model-";
 
 EvaluationOptions OptionsOf(const Plan& plan) {
   EvaluationOptions options;
-  options.mode =
-      ServedMode(plan) == "linear_only" ? ComponentMode::kLinearOnly : ComponentMode::kHybrid;
+  const auto mode = ComponentModeFromName(plan.served_mode);
+  TANDEM_CHECK_MSG(mode.ok(), mode.status().message());  // the plan's check let it through
+  options.mode = *mode;
   options.attention = AttentionFormOf(plan.attention);
   return options;
 }
@@ -40,6 +41,19 @@ Status SweepAside(const std::string& artifacts) {
     TANDEM_RETURN_IF_ERROR(RemoveTree(JoinPath(artifacts, name)));
   }
   return Status::Ok();
+}
+
+// Merged weights, and the parts by themselves where the plan asks for them.
+Result<int64_t> WriteTensors(const ExportInputs& inputs, const std::string& folder) {
+  const Plan& plan = inputs.plan;
+  const int64_t max_bytes =
+      inputs.max_shard_bytes > 0 ? inputs.max_shard_bytes : plan.export_max_shard_mb * 1'000'000;
+  if (plan.export_adapter) {
+    const std::string base = plan.model.substr(plan.model.find_last_of('/') + 1);
+    TANDEM_RETURN_IF_ERROR(WriteAdapter(inputs.parameters, base, folder));
+  }
+  if (plan.export_delta) TANDEM_RETURN_IF_ERROR(WriteDelta(inputs.parameters, folder));
+  return WriteExportWeights(inputs.model, inputs.parameters, plan.export_dtype, max_bytes, folder);
 }
 
 Status WriteConfig(const Plan& plan, const ModelConfig& config, const std::string& folder) {
@@ -77,7 +91,9 @@ Status CheckExport(const ExportInputs& inputs, const std::string& folder,
   const EvaluationOptions options = OptionsOf(inputs.plan);
   const at::Tensor logits =
       EvaluateLogits(*exported.model, *exported.parameters, ids, options).contiguous();
-  if (inputs.plan.export_dtype == "float32") {
+  const bool is_exact = inputs.plan.export_dtype == "float32" &&
+                        inputs.model.device().base_type == at::kFloat;  // else both round
+  if (is_exact) {
     const at::Tensor trained = EvaluateLogits(inputs.model, inputs.parameters, ids, options);
     const double worst = at::max(at::abs(at::sub(logits, trained))).item().toDouble();
     if (!(worst <= kMergeTolerance)) {
@@ -116,9 +132,7 @@ Result<ExportedModel> ExportModel(const ExportInputs& inputs) {
 
   ExportedModel exported;
   exported.directory = JoinPath(artifacts, "model");
-  TANDEM_ASSIGN_OR_RETURN(exported.bytes,
-                          WriteExportWeights(inputs.model, inputs.parameters, plan.export_dtype,
-                                             inputs.max_shard_bytes, aside));
+  TANDEM_ASSIGN_OR_RETURN(exported.bytes, WriteTensors(inputs, aside));
   TANDEM_RETURN_IF_ERROR(WriteConfig(plan, inputs.model.config(), aside));
   TANDEM_RETURN_IF_ERROR(CopyBaseFiles(plan, aside));
   TANDEM_ASSIGN_OR_RETURN(const std::string card, ModelCard(plan, inputs.report_json));

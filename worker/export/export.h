@@ -2,13 +2,14 @@
 // calls it.
 //
 // <job>/artifacts/model/: the base's weights with LoRA merged (W + scale B A, in fp32, then the
-// plan's dtype), feature maps and window factors in F32, config.json, the two Python files of the
-// classes, tokenizer files, README.md, and last manifest.json (digests of inputs and outputs, spec,
-// seed, results). Beside it check.safetensors: ids and the logits that Tandem computes from the
-// exported files, for the check in transformers. Written aside and renamed: the directory is whole
-// or not there. Doing it again gives the same bytes, so a crash in the middle is mended by a second
-// call. Confined to the calling thread. Failures of the disk or of the base's files are a Status;
-// exported weights that do not give the trained model's logits are kInternal.
+// plan's dtype), feature maps and window factors in F32, config.json, the Python files of the
+// classes, tokenizer files, README.md, where the plan asks for them adapter/ and delta/, and last
+// manifest.json (digests of inputs and outputs, spec, seed, results). Beside it check.safetensors:
+// ids and the logits that Tandem computes from the exported files, for the check in transformers.
+// Written aside and renamed: the directory is whole or not there. Doing it again gives the same
+// bytes, so a crash in the middle is mended by a second call. Confined to the calling thread.
+// Failures of the disk or of the base's files are a Status; exported weights that do not give the
+// trained model's logits are kInternal.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +29,7 @@ struct ExportInputs {
   const Parameters& parameters;
   const TokenShard& validation;  // the check's ids are its first tokens
   std::string report_json;       // the text of report.json: goes into manifest and model card
-  int64_t max_shard_bytes = 5'000'000'000;
+  int64_t max_shard_bytes = 0;   // 0: plan.export_max_shard_mb
 };
 
 struct ExportedModel {

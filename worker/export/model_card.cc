@@ -58,32 +58,87 @@ std::string VerdictSection(const json& report) {
          "give, 100 % the base's softmax. `linear_only` reads all causal keys.\n\n";
 }
 
+// One line per question that the report answers.
+std::string FindingsSection(const json& report) {
+  std::string lines;
+  const auto add = [&lines](const char* name, const json& object) {
+    if (!At(object, "words").is_string()) return;
+    lines += std::string("- ") + name + ": " + At(object, "words").get<std::string>() + "\n";
+  };
+  add("better than the window alone", At(report, "beats_window"));
+  add("recall beyond the window's reach", At(report, "recall"));
+  add("training ended early", At(report, "early_stop"));
+  return lines.empty() ? "" : lines + "\n";
+}
+
+std::string Attention(const Plan& plan) {
+  const AttentionPlan& a = plan.attention;
+  std::string text = "- mode: `" + plan.served_mode + "`\n- window: " + a.window_kind + ", " +
+                     std::to_string(a.window_size) + " tokens";
+  if (a.window_sinks > 0) text += ", and the first " + std::to_string(a.window_sinks);
+  text += "\n- linear branch: " +
+          std::string(a.linear_span == "all" ? "all keys" : "the keys outside the window") +
+          ", feature map `" + a.feature_map_kind + "` of width " + std::to_string(a.feature_dim) +
+          (a.tie_kv_heads ? ", one key map per key/value head" : "") + "\n";
+  if (a.cache_size > 0) {
+    text += "- sparse cache: " + std::to_string(a.cache_size) + " keys per query head\n";
+  }
+  if (!a.retained.empty()) {
+    text += "- key/value heads that stay softmax (layer.group):";
+    for (const RetainedGroup& kept : a.retained) {
+      text += " " + std::to_string(kept.layer) + "." + std::to_string(kept.group);
+    }
+    text += "\n";
+  }
+  return "## Attention\n\n" + text + "\n";
+}
+
+std::string PartsSection(const Plan& plan) {
+  std::string text;
+  if (plan.export_adapter) {
+    text +=
+        "`adapter/` holds the LoRA weights alone, for PEFT: "
+        "`PeftModel.from_pretrained(base, \"DIR/adapter\")`.\n";
+  }
+  if (plan.export_delta) {
+    text +=
+        "`delta/linear_attention.safetensors` holds the feature maps and window factors alone.\n";
+  }
+  return text.empty() ? "" : "## Parts\n\n" + text + "\n";
+}
+
+std::string LoadingSection() {
+  return "## Loading it\n\n```python\nfrom transformers import AutoModelForCausalLM, "
+         "AutoTokenizer\n\n"
+         "model = AutoModelForCausalLM.from_pretrained(\"DIR\", trust_remote_code=True)\n"
+         "tokenizer = AutoTokenizer.from_pretrained(\"DIR\", trust_remote_code=True)\n"
+         "ids = tokenizer(\"Once upon a time\", return_tensors=\"pt\").input_ids\n"
+         "print(tokenizer.decode(model.generate(ids, max_new_tokens=40)[0]))\n```\n\n"
+         "`trust_remote_code` runs the Python files of this directory, which need torch and "
+         "transformers alone.\n\n";
+}
+
 }  // namespace
 
 Result<std::string> ModelCard(const Plan& plan, const std::string& report_json) {
   const json report = json::parse(report_json, nullptr, /*allow_exceptions=*/false);
   const std::string base = plan.model.substr(plan.model.find_last_of('/') + 1);
-  std::string card =
-      "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- linear-attention\n"
-      "- hybrid-attention\n---\n# " +
-      (plan.job_name.empty() ? base : plan.job_name) + "\n\n`" + base +
-      "`, converted from softmax attention to linear attention with a sliding softmax window of " +
-      std::to_string(plan.attention.window_size) +
-      " tokens. Decoding needs constant memory, whatever the length of the text. LoRA weights are "
-      "merged; weights are " +
-      plan.export_dtype + ".\n\n" + VerdictSection(report);
-  card +=
-      "## Loading it\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-      "model = AutoModelForCausalLM.from_pretrained(\"DIR\", trust_remote_code=True)\n"
-      "tokenizer = AutoTokenizer.from_pretrained(\"DIR\", trust_remote_code=True)\n"
-      "ids = tokenizer(\"Once upon a time\", return_tensors=\"pt\").input_ids\n"
-      "print(tokenizer.decode(model.generate(ids, max_new_tokens=40)[0]))\n```\n\n"
-      "`trust_remote_code` runs the two Python files of this directory, which need torch and "
-      "transformers alone.\n\n## Where it comes from\n\n`manifest.json` names the base's files, "
-      "the "
-      "text, the settings and every file of this directory by SHA-256. The base model's licence "
-      "applies.\n";
-  return card;
+  const std::string memory =
+      plan.attention.retained.empty()
+          ? "Decoding needs constant memory, whatever the length of the text."
+          : "Decoding needs constant memory, but for the key/value heads that stay softmax.";
+  return "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n"
+         "- linear-attention\n- hybrid-attention\n---\n# " +
+         (plan.job_name.empty() ? base : plan.job_name) + "\n\n`" + base +
+         "`, converted from softmax attention to linear attention with a sliding softmax window "
+         "of " +
+         std::to_string(plan.attention.window_size) + " tokens" +
+         (plan.recipe.empty() ? "" : " by the recipe `" + plan.recipe + "`") + ". " + memory +
+         " LoRA weights are merged; weights are " + plan.export_dtype + ".\n\n" +
+         VerdictSection(report) + FindingsSection(report) + Attention(plan) + LoadingSection() +
+         PartsSection(plan) +
+         "## Where it comes from\n\n`manifest.json` names the base's files, the text, the settings "
+         "and every file of this directory by SHA-256. The base model's licence applies.\n";
 }
 
 }  // namespace tandem

@@ -6,20 +6,14 @@
 
 #include <cstdio>
 #include <cstring>
-#include <functional>
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "worker/export/tensor_output.h"
 #include "worker/model/safetensors.h"
 
 namespace tandem {
 namespace {
-
-// A tensor that is made when its turn comes.
-struct Output {
-  TensorView spec;
-  std::function<at::Tensor()> make;  // contiguous, of the spec's dtype
-};
 
 const LoraPair* LoraOf(const Parameters& parameters, int64_t layer_index,
                        const std::string& projection) {
@@ -49,62 +43,27 @@ at::Tensor Merged(const Llama& model, const Parameters& parameters, const std::s
   const at::Tensor weight = model.Weight(name);
   const LoraPair* pair = LoraOfName(parameters, name);
   if (pair == nullptr) return weight;
-  return at::add(weight, at::matmul(pair->b.detach(), pair->a.detach()), pair->scale);
+  const at::Tensor product = at::matmul(pair->b.detach().cpu(), pair->a.detach().cpu());
+  return at::add(weight, product, pair->scale);
 }
 
-void AddOutput(std::vector<Output>* outputs, const std::string& name, const at::Tensor& like,
-               bool bfloat16, std::function<at::Tensor()> make) {
-  Output output;
-  output.spec.name = name;
-  output.spec.dtype = bfloat16 ? "BF16" : "F32";
-  output.spec.shape = like.sizes().vec();
-  output.spec.bytes = like.numel() * (bfloat16 ? 2 : 4);
-  output.make = [make = std::move(make), bfloat16] {
-    return make().to(bfloat16 ? at::kBFloat16 : at::kFloat).contiguous();
-  };
-  outputs->push_back(std::move(output));
-}
-
-std::vector<Output> ListOutputs(const Llama& model, const Parameters& parameters, bool bfloat16) {
-  std::vector<Output> outputs;
+std::vector<TensorOutput> ListOutputs(const Llama& model, const Parameters& parameters,
+                                      bool bfloat16) {
+  std::vector<TensorOutput> outputs;
   for (const TensorView& view : ExpectedTensors(model.config())) {
-    AddOutput(&outputs, view.name, model.Weight(view.name), bfloat16,
+    AddOutput(&outputs, view.name, view.shape, bfloat16,
               [&model, &parameters, name = view.name] { return Merged(model, parameters, name); });
   }
-  for (int64_t i = 0; i < parameters.num_layers(); ++i) {
-    const LayerParameters& layer = parameters.layer(i);
-    const std::string prefix = "model.layers." + std::to_string(i) + ".self_attn.";
-    for (const auto& [name, tensor] : {std::pair{"feature_map_q.weight", layer.feature_map_q},
-                                       std::pair{"feature_map_k.weight", layer.feature_map_k},
-                                       std::pair{"window_factors", layer.window_factor}}) {
-      AddOutput(&outputs, prefix + name, tensor, false, [tensor] { return tensor.detach(); });
-    }
-  }
+  AddConversion(&outputs, parameters);
   return outputs;
 }
 
-Status WriteShard(const std::string& path, const std::vector<Output>& outputs) {
-  std::vector<TensorView> specs;
-  std::map<std::string, const Output*> by_name;
-  for (const Output& output : outputs) {
-    specs.push_back(output.spec);
-    by_name[output.spec.name] = &output;
-  }
-  TANDEM_ASSIGN_OR_RETURN(auto writer,
-                          SafetensorsWriter::Create(path, std::move(specs), {{"format", "pt"}}));
-  for (const TensorView& spec : writer->order()) {
-    const at::Tensor tensor = by_name.at(spec.name)->make();
-    TANDEM_RETURN_IF_ERROR(
-        writer->Append(tensor.const_data_ptr(), static_cast<int64_t>(tensor.nbytes())));
-  }
-  return writer->Finish();
-}
-
 // In the order of the model, so that a shard holds neighbours.
-std::vector<std::vector<Output>> SplitIntoShards(std::vector<Output> outputs, int64_t max_bytes) {
-  std::vector<std::vector<Output>> shards;
+std::vector<std::vector<TensorOutput>> SplitIntoShards(std::vector<TensorOutput> outputs,
+                                                       int64_t max_bytes) {
+  std::vector<std::vector<TensorOutput>> shards;
   int64_t bytes = 0;
-  for (Output& output : outputs) {
+  for (TensorOutput& output : outputs) {
     if (shards.empty() || bytes + output.spec.bytes > max_bytes) {
       shards.emplace_back();
       bytes = 0;
@@ -120,8 +79,10 @@ Result<at::Tensor> Widened(const SafetensorsModel& files, const TensorView& want
   if (view == nullptr || view->shape != want.shape) {
     return Internal("the export's files do not hold '" + want.name + "' in its shape");
   }
-  const bool bfloat16 = view->dtype == "BF16";
-  at::Tensor tensor = at::empty(view->shape, bfloat16 ? at::kBFloat16 : at::kFloat);
+  const at::ScalarType type = view->dtype == "BF16"  ? at::kBFloat16
+                              : view->dtype == "F16" ? at::kHalf
+                                                     : at::kFloat;
+  at::Tensor tensor = at::empty(view->shape, type);
   TANDEM_CHECK(static_cast<int64_t>(tensor.nbytes()) == view->bytes);
   std::memcpy(tensor.data_ptr(), view->data, tensor.nbytes());
   return tensor.to(at::kFloat);
@@ -142,8 +103,8 @@ Result<int64_t> WriteExportWeights(const Llama& model, const Parameters& paramet
     if (shards.size() > 1) {
       std::snprintf(name, sizeof name, "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
     }
-    TANDEM_RETURN_IF_ERROR(WriteShard(JoinPath(folder, name), shards[i]));
-    for (const Output& output : shards[i]) {
+    TANDEM_RETURN_IF_ERROR(WriteOutputs(JoinPath(folder, name), shards[i]));
+    for (const TensorOutput& output : shards[i]) {
       weight_map[output.spec.name] = name;
       total += output.spec.bytes;
     }
@@ -171,12 +132,9 @@ Result<ExportedWeights> ReadExportWeights(const std::string& folder, const Model
   exported.parameters = std::make_unique<Parameters>(config, without_lora);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const LayerParameters& layer = exported.parameters->layer(i);
-    const std::string prefix = "model.layers." + std::to_string(i) + ".self_attn.";
-    for (const auto& [name, into] : {std::pair{"feature_map_q.weight", layer.feature_map_q},
-                                     std::pair{"feature_map_k.weight", layer.feature_map_k},
-                                     std::pair{"window_factors", layer.window_factor}}) {
+    for (const auto& [name, into] : ConversionTensors(layer, i)) {
       TensorView want;
-      want.name = prefix + name;
+      want.name = name;
       want.shape = into.sizes().vec();
       TANDEM_ASSIGN_OR_RETURN(const at::Tensor from, Widened(files, want));
       into.detach().copy_(from);

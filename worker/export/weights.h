@@ -2,8 +2,8 @@
 //
 // Free of state. LoRA: W + (alpha/r) B A in fp32 (method.md §6.2), then the export's dtype by
 // rounding to nearest even. Names beyond the base's:
-// model.layers.N.self_attn.{feature_map_q,feature_map_k}.weight (H,d,f) and .window_factors (H),
-// always F32.
+// model.layers.N.self_attn.{feature_map_q,feature_map_k}.weight (H,d,f), k's (K,d,f) where tied,
+// .{feature_map_q,feature_map_k}.bias for relu maps, and .window_factors (H), always F32.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -24,6 +24,15 @@ namespace tandem {
 Result<int64_t> WriteExportWeights(const Llama& model, const Parameters& parameters,
                                    const std::string& dtype, int64_t max_shard_bytes,
                                    const std::string& folder);
+
+// delta/linear_attention.safetensors: what the conversion added, alone. With the base's own weights
+// and the adapter it is the converted model again.
+Status WriteDelta(const Parameters& parameters, const std::string& folder);
+
+// adapter/adapter_model.safetensors and adapter_config.json: LoRA alone, as PEFT reads it. `base`
+// is the base's name. kFailedPrecondition without LoRA.
+Status WriteAdapter(const Parameters& parameters, const std::string& base,
+                    const std::string& folder);
 
 // The model that the files of `folder` describe: the base with merged weights, and parameters
 // without LoRA.

@@ -53,15 +53,17 @@ inline std::vector<float> RandomFloats(int64_t count, int64_t stream_index, doub
   return values;
 }
 
-inline Status WriteTinyModel(const std::string& folder, bool tied) {
+// Of any family: `config_json` says which.
+inline Status WriteRandomModel(const std::string& folder, const std::string& config_json) {
   TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
-  TANDEM_RETURN_IF_ERROR(WriteFileDurably(JoinPath(folder, "config.json"), TinyConfigJson(tied)));
+  TANDEM_RETURN_IF_ERROR(WriteFileDurably(JoinPath(folder, "config.json"), config_json));
   TANDEM_ASSIGN_OR_RETURN(const ModelConfig config, ReadModelConfig(folder));
   std::vector<TensorView> tensors = ExpectedTensors(config);
   std::vector<std::vector<float>> memory;
   for (TensorView& view : tensors) {
-    const bool is_norm = view.shape.size() == 1;
-    const double range = is_norm ? 0.2 : 2 / std::sqrt(static_cast<double>(view.shape.back()));
+    const bool is_norm = view.name.ends_with("norm.weight");
+    const double range =
+        is_norm ? 0.2 : 2 / std::sqrt(static_cast<double>(view.shape.back()));  // biases too
     view.dtype = "F32";
     view.bytes = TensorBytes("F32", view.shape).value();
     memory.push_back(RandomFloats(view.bytes / 4, static_cast<int64_t>(memory.size()), range));
@@ -71,6 +73,10 @@ inline Status WriteTinyModel(const std::string& folder, bool tied) {
     view.data = reinterpret_cast<const std::byte*>(memory.back().data());
   }
   return WriteSafetensors(JoinPath(folder, "model.safetensors"), tensors);
+}
+
+inline Status WriteTinyModel(const std::string& folder, bool tied) {
+  return WriteRandomModel(folder, TinyConfigJson(tied));
 }
 
 // Documents of random ids, u16.

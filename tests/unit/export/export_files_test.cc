@@ -29,12 +29,60 @@ TEST(ExportFiles, ConfigFollowsTheRulesOfTheClasses) {
   EXPECT_EQ(root["torch_dtype"], "bfloat16");
   EXPECT_FALSE(root.contains("layer_types"));
   EXPECT_EQ(root["vocab_size"], kTinyVocab);  // the base's keys stay
-  EXPECT_EQ(root["hybrid"], (json{{"version", 1},
-                                  {"mode", "hybrid"},
-                                  {"window", {{"kind", "sliding"}, {"size", 64}, {"sinks", 2}}},
-                                  {"linear", {{"span", "outside"}}},
-                                  {"feature_map", {{"kind", "hedgehog"}, {"dim", 64}}},
-                                  {"mixing", {{"factor", "sigmoid"}}}}));
+  EXPECT_EQ(
+      root["hybrid"],
+      (json{{"version", 1},
+            {"mode", "hybrid"},
+            {"window", {{"kind", "sliding"}, {"size", 64}, {"sinks", 2}}},
+            {"linear", {{"span", "outside"}}},
+            {"feature_map", {{"kind", "hedgehog"}, {"dim", 64}, {"tie_kv_heads", false}}},
+            {"mixing",
+             {{"kind", "shared"}, {"factor", "sigmoid"}, {"affine", false}, {"window_gain", 1.0}}},
+            {"retain", {{"kv_groups", json::array()}}},
+            {"cache", {{"size", 0}}}}));
+}
+
+TEST(ExportFiles, ConfigTellsEveryOptionOfTheAttention) {
+  Plan plan;
+  plan.served_mode = "linear_only";
+  plan.attention.feature_map_kind = "relu";
+  plan.attention.tie_kv_heads = true;
+  plan.attention.window_kind = "terraced";
+  plan.attention.mixing_kind = "mass";
+  plan.attention.mixing_affine = true;
+  plan.attention.window_gain = 10;
+  plan.attention.cache_size = 128;
+  plan.attention.retained = {{0, 1}, {5, 2}};
+  const std::string base = TinyConfigJson(true);
+  const json root =
+      json::parse(ExportConfigJson(base, ParseModelConfig(base, "c").value(), plan).value());
+  const json& hybrid = root["hybrid"];
+  EXPECT_EQ(hybrid["mode"], "linear_only");
+  EXPECT_EQ(hybrid["feature_map"], (json{{"kind", "relu"}, {"dim", 64}, {"tie_kv_heads", true}}));
+  EXPECT_EQ(hybrid["window"]["kind"], "terraced");
+  EXPECT_EQ(
+      hybrid["mixing"],
+      (json{{"kind", "mass"}, {"factor", "sigmoid"}, {"affine", true}, {"window_gain", 10.0}}));
+  EXPECT_EQ(hybrid["retain"]["kv_groups"], (json{{0, 1}, {5, 2}}));
+  EXPECT_EQ(hybrid["cache"]["size"], 128);
+}
+
+TEST(ExportFiles, ConfigOfAFamilyLosesItsOwnWindowAndKeepsItsName) {
+  json base = json::parse(TinyConfigJson(false));
+  base["model_type"] = "qwen2";
+  base["use_sliding_window"] = true;
+  base["sliding_window"] = 4096;
+  base["max_window_layers"] = 0;
+  const ModelConfig config = ParseModelConfig(base.dump(), "c").value();
+  const json root = json::parse(ExportConfigJson(base.dump(), config, Plan()).value());
+  EXPECT_EQ(root["base_model_type"], "qwen2");
+  EXPECT_EQ(root["attention_bias"], false);
+  for (const char* key : {"use_sliding_window", "sliding_window", "max_window_layers"}) {
+    EXPECT_FALSE(root.contains(key)) << key;
+  }
+  const ModelConfig again = ParseModelConfig(root.dump(), "c").value();
+  EXPECT_TRUE(again.qkv_bias);
+  EXPECT_EQ(again.sliding_window, 0);
 }
 
 TEST(ExportFiles, ScaledRopeStandsInBothSpellings) {
@@ -55,16 +103,6 @@ TEST(ExportFiles, ScaledRopeStandsInBothSpellings) {
   again["model_type"] = "llama";
   const ModelConfig reread = ParseModelConfig(again.dump(), "c").value();
   EXPECT_EQ(RopeInverseFrequencies(reread.rope, 16), RopeInverseFrequencies(config.rope, 16));
-}
-
-TEST(ExportFiles, ServedModeIsTheLastFinetunes) {
-  Plan plan;
-  EXPECT_EQ(ServedMode(plan), "hybrid");
-  plan.stages.resize(2);
-  plan.stages[0].kind = "attention_transfer";
-  plan.stages[1].kind = "finetune";
-  plan.stages[1].mode = "linear_only";
-  EXPECT_EQ(ServedMode(plan), "linear_only");
 }
 
 TEST(ExportFiles, TokenizerFilesAreCopiedAndTheClassMended) {
@@ -130,6 +168,17 @@ TEST(ExportFiles, ModelCardTellsTheVerdict) {
       std::string::npos)
       << card;
   EXPECT_NE(ModelCard(plan, "").value().find("without an evaluation"), std::string::npos);
+  EXPECT_NE(card.find("constant memory, whatever"), std::string::npos) << card;
+  EXPECT_EQ(card.find("adapter"), std::string::npos) << card;
+  plan.attention.retained = {{5, 2}};
+  plan.recipe = "ssd";
+  plan.export_adapter = true;
+  const std::string other =
+      ModelCard(plan, R"({"recall":{"value":0.9,"words":"90 % of the base's"}})").value();
+  for (const char* part : {"stay softmax (layer.group): 5.2", "by the recipe `ssd`",
+                           "`adapter/` holds", "beyond the window's reach: 90 % of the base's"}) {
+    EXPECT_NE(other.find(part), std::string::npos) << part << other;
+  }
 }
 
 }  // namespace

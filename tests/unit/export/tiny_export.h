@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "tests/unit/evaluate/tiny_model.h"
@@ -18,8 +19,13 @@ inline constexpr const char* kTinyReport =
 
 class TinyExport {
  public:
-  explicit TinyExport(bool tied, const std::string& dtype = "float32") {
-    EXPECT_TRUE(WriteTinyModel(folder_.File("base"), tied).ok());
+  // `family`: keys of config.json that replace the Llama's. `attention`: what the conversion is.
+  explicit TinyExport(bool tied, const std::string& dtype = "float32",
+                      const nlohmann::json& family = nlohmann::json::object(),
+                      const AttentionPlan& attention = {}) {
+    nlohmann::json config = nlohmann::json::parse(TinyConfigJson(tied));
+    config.update(family);
+    EXPECT_TRUE(WriteRandomModel(folder_.File("base"), config.dump(1)).ok());
     EXPECT_TRUE(WriteFileDurably(folder_.File("base/tokenizer.json"), Tokenizer()).ok());
     EXPECT_TRUE(WriteFileDurably(folder_.File("base/generation_config.json"),
                                  "{\"bos_token_id\": 0, \"eos_token_id\": 1}\n")
@@ -36,16 +42,20 @@ class TinyExport {
     plan_.spec_json = R"({"name":"tiny"})";
     plan_.export_dtype = dtype;
     plan_.export_classes = std::string(TANDEM_SOURCE_DIR) + "/python/hybrid_linear";
+    plan_.attention = attention;
     plan_.attention.window_size = 8;
     plan_.attention.feature_dim = 16;
     ParameterOptions options;
     options.feature_dim = 16;
+    options.feature_map = FeatureMapKindFromWord(attention.feature_map_kind);
+    options.tie_kv_heads = attention.tie_kv_heads;
+    options.mixing_factor = attention.mixing_factor;
     options.lora.rank = 4;
     options.lora.targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
     parameters_ = std::make_unique<Parameters>(model_->config(), options);
     DisturbParameters(*parameters_);
   }
-  Result<ExportedModel> Run(int64_t max_shard_bytes = 5'000'000'000) {
+  Result<ExportedModel> Run(int64_t max_shard_bytes = 0) {
     return ExportModel({plan_, *model_, *parameters_, *validation_, kTinyReport, max_shard_bytes});
   }
   Plan& plan() { return plan_; }

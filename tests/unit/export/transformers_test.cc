@@ -1,8 +1,9 @@
 // The promise of an export: transformers loads it and computes the same logits, greedy decoding
-// with the cache included.
+// with the cache included; peft loads the adapter. One Python process for all kinds.
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <map>
 #include <string>
 
 #include "tests/unit/export/tiny_export.h"
@@ -10,43 +11,103 @@
 namespace tandem {
 namespace {
 
-int CheckExport(const std::string& python, TinyExport& job) {
-  const std::string command = "cd " + job.Artifact("") + " && PYTHONPATH=" + TANDEM_SOURCE_DIR +
-                              "/python HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 " + python +
-                              " -m tandem.check_export model --expected check.safetensors 2>&1";
+const std::string& Python() {
+  static const std::string python = std::string(TANDEM_SOURCE_DIR) + "/.venv-tests/bin/python";
+  return python;
+}
+
+int RunPython(const std::string& arguments) {
+  const std::string command = std::string("PYTHONPATH=") + TANDEM_SOURCE_DIR +
+                              "/python HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 " + Python() + " " +
+                              arguments + " 2>&1";
   return std::system(command.c_str());
 }
 
-class TransformersTest : public testing::TestWithParam<const char*> {};
+int CheckExport(TinyExport& job) {
+  return RunPython("-m tandem.check_export " + job.Artifact("model") + " --expected " +
+                   job.Artifact("check.safetensors"));
+}
 
-TEST_P(TransformersTest, LoadsAndGivesTheSameLogits) {
-  const std::string python = std::string(TANDEM_SOURCE_DIR) + "/.venv-tests/bin/python";
-  if (!PathExists(python)) GTEST_SKIP() << python << " is not there; run tests/run.sh once";
-  const std::string kind = GetParam();
-  TinyExport job(kind != "untied");
-  if (kind == "untied") job.plan().attention.window_sinks = 3;
-  if (kind == "span_all") job.plan().attention.linear_span = "all";
-  if (kind == "linear_only") {
-    job.plan().stages.resize(1);
-    job.plan().stages[0].kind = "finetune";
-    job.plan().stages[0].mode = "linear_only";
+// What a kind of export is: base, attention, mode.
+struct Kind {
+  bool tied = true;
+  nlohmann::json family = nlohmann::json::object();
+  AttentionPlan attention;
+  std::string mode = "hybrid";
+  int64_t max_shard_bytes = 0;
+};
+
+std::map<std::string, Kind> Kinds() {
+  std::map<std::string, Kind> kinds;
+  kinds["tied"] = {};
+  kinds["untied"].tied = false;
+  kinds["untied"].attention.window_sinks = 3;
+  kinds["untied"].max_shard_bytes = 20'000;
+  kinds["span_all"].attention.linear_span = "all";
+  kinds["linear_only"].mode = "linear_only";
+  kinds["window_only"].mode = "window_only";
+  kinds["biases"].family = {{"attention_bias", true}, {"mlp_bias", true}};
+  kinds["biases"].attention.feature_map_kind = "exp_shifted";
+  kinds["biases"].attention.tie_kv_heads = true;
+  kinds["mistral"].attention.window_kind = "terraced";
+  kinds["mistral"].attention.feature_map_kind = "exp";
+  kinds["mistral"].attention.mixing_affine = true;
+  kinds["mistral"].family = {{"model_type", "mistral"}, {"sliding_window", nullptr}};
+  kinds["qwen2"].tied = false;
+  kinds["qwen2"].family = {{"model_type", "qwen2"}};
+  kinds["qwen3"].family = {{"model_type", "qwen3"}, {"head_dim", 24}};
+  kinds["qwen2"].attention.feature_map_kind = "relu";
+  kinds["qwen3"].attention.retained = {{1, 0}};
+  kinds["elu_gain"].attention.feature_map_kind = "elu";
+  kinds["elu_gain"].attention.mixing_factor = "exp";
+  kinds["elu_gain"].attention.window_gain = 10;
+  kinds["mass_tied"].attention.mixing_kind = "mass";
+  kinds["mass_tied"].attention.tie_kv_heads = true;
+  kinds["relu_linear_only"].attention.feature_map_kind = "relu";
+  kinds["relu_linear_only"].attention.tie_kv_heads = true;
+  kinds["relu_linear_only"].attention.retained = {{0, 0}, {0, 1}};  // a whole layer
+  kinds["relu_linear_only"].mode = "linear_only";
+  return kinds;
+}
+
+TEST(Transformers, LoadsEveryKindAndGivesTheSameLogits) {
+  if (!PathExists(Python())) GTEST_SKIP() << Python() << " is not there; run tests/run.sh once";
+  std::map<std::string, std::unique_ptr<TinyExport>> jobs;
+  std::string arguments = std::string(TANDEM_SOURCE_DIR) + "/tests/unit/export/check_exports.py";
+  for (const auto& [name, kind] : Kinds()) {
+    jobs[name] = std::make_unique<TinyExport>(kind.tied, "float32", kind.family, kind.attention);
+    jobs[name]->plan().served_mode = kind.mode;
+    const auto exported = jobs[name]->Run(kind.max_shard_bytes);
+    ASSERT_TRUE(exported.ok()) << name << ": " << exported.status().ToString();
+    arguments += " " + name + "=" + jobs[name]->Artifact("");
   }
-  const auto exported = job.Run(kind == "untied" ? 20'000 : 5'000'000'000);  // in shards, too
-  ASSERT_TRUE(exported.ok()) << exported.status().ToString();
-  ASSERT_EQ(CheckExport(python, job), 0);
-  if (kind != "tied") return;
-  // And the check sees a difference: another window, or a weight that is missing.
+  EXPECT_EQ(RunPython(arguments), 0);
+}
+
+TEST(Transformers, TheCheckSeesADifference) {
+  if (!PathExists(Python())) GTEST_SKIP() << Python() << " is not there; run tests/run.sh once";
+  TinyExport job(true);
+  ASSERT_TRUE(job.Run().ok());
+  ASSERT_EQ(CheckExport(job), 0);
   const std::string config = job.Artifact("model/config.json");
   std::string text = ReadFile(config).value();
   const size_t at = text.find("\"size\": 8");
   ASSERT_NE(at, std::string::npos);
   ASSERT_TRUE(WriteFileDurably(config, text.replace(at, 9, "\"size\": 7")).ok());
-  EXPECT_NE(CheckExport(python, job), 0);
+  EXPECT_NE(CheckExport(job), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, TransformersTest,
-                         testing::Values("tied", "untied", "span_all", "linear_only"),
-                         [](const auto& kind) { return std::string(kind.param); });
+TEST(Peft, LoadsTheAdapterAndTheDelta) {
+  if (!PathExists(Python())) GTEST_SKIP() << Python() << " is not there; run tests/run.sh once";
+  TinyExport job(true, "float32", {{"model_type", "qwen2"}});
+  job.plan().export_adapter = true;
+  job.plan().export_delta = true;
+  const auto exported = job.Run();
+  ASSERT_TRUE(exported.ok()) << exported.status().ToString();
+  EXPECT_EQ(RunPython(std::string(TANDEM_SOURCE_DIR) + "/tests/unit/export/check_adapter.py " +
+                      job.Base("") + " " + job.Artifact("model")),
+            0);
+}
 
 }  // namespace
 }  // namespace tandem
