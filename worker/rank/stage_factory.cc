@@ -22,19 +22,28 @@ bool SameLora(const StagePlan& a, const StagePlan& b) {
          a.lora_targets == b.lora_targets;
 }
 
+TransferObjective MixtureOf(const StagePlan& stage) {
+  TransferObjective objective;
+  objective.weights = stage.mixture_weights;
+  objective.outputs = stage.mixture_outputs;
+  objective.hybrid_outputs = stage.mixture_hybrid_outputs;
+  return objective;
+}
+
+// What counts in use alone is off in training.
+AttentionForm TrainedFormOf(const AttentionPlan& attention) {
+  AttentionForm form = AttentionFormOf(attention);
+  form.window_gain = 1;
+  form.mixing = Mixing::kShared;
+  return form;
+}
+
 LearningRateSchedule ScheduleOf(const StagePlan& stage) {
   LearningRateSchedule schedule;
   schedule.peak = stage.learning_rate;
   schedule.warmup_steps = stage.warmup_steps;
   schedule.steps = stage.steps;
   return schedule;
-}
-
-// The window's gain is for inference alone.
-AttentionForm TrainedFormOf(const AttentionPlan& attention) {
-  AttentionForm form = AttentionFormOf(attention);
-  form.window_gain = 1;
-  return form;
 }
 
 }  // namespace
@@ -85,18 +94,23 @@ std::unique_ptr<TrainingStage> MakeStage(const Plan& plan, int64_t stage_index, 
   if (stage.kind == "attention_transfer") {
     AttentionTransferOptions options;
     options.objective = stage.objective;
+    options.mixture = MixtureOf(stage);
     options.attention = TrainedFormOf(plan.attention);
     options.schedule = ScheduleOf(stage);
     return std::make_unique<AttentionTransfer>(model, parameters, collective, options);
   }
   FinetuneOptions options;
   options.mode = stage.mode;
+  options.objective = stage.loss;
+  options.distill_weight = stage.distill_weight;
   options.attention = TrainedFormOf(plan.attention);
   options.schedule = ScheduleOf(stage);
   options.train_maps = stage.train_maps;
   options.train_factor = stage.train_factor;
   options.clip_norm = stage.clip_norm;
   options.dropout = {stage.ssd_schedule, stage.ssd_granularity, stage.steps};
+  options.dropped_span = stage.ssd_dropped_span;
+  options.window_schedule = stage.ssd_window_schedule;
   options.seed = plan.seed;
   options.stage_index = stage_index;
   return std::make_unique<Finetune>(model, parameters, collective, options);

@@ -15,6 +15,11 @@ std::string LayerPrefix(int64_t layer_index) {
   return "layers." + std::to_string(layer_index) + ".";
 }
 
+TransferObjective ObjectiveOf(const AttentionTransferOptions& options) {
+  return options.objective == "mixture" ? options.mixture
+                                        : TransferObjectiveFromWord(options.objective);
+}
+
 TransferCall CallOf(const QkvTensors& in, const LayerParameters& layer, const AttentionForm& form,
                     int64_t layer_index) {
   TransferCall call;
@@ -47,7 +52,7 @@ AttentionTransfer::AttentionTransfer(const Llama& model, const Parameters& param
       trained[LayerPrefix(i) + "feature_map_q_bias"] = layer.feature_map_q_bias;
       trained[LayerPrefix(i) + "feature_map_k_bias"] = layer.feature_map_k_bias;
     }
-    if (TransferObjectiveFromWord(options.objective).TrainsFactor()) {
+    if (ObjectiveOf(options).TrainsFactor()) {
       trained[LayerPrefix(i) + "window_factor"] = layer.window_factor;
     }
     optimisers_.emplace_back(std::move(trained));
@@ -67,7 +72,7 @@ double AttentionTransfer::TeachLayer(int64_t layer_index, const at::Tensor& x_BT
   call.factor = parameters_.options().mixing_factor;
   call.teacher = teacher;
   call.grad_scale = scale;
-  const TransferResult result = TransferLayer(TransferObjectiveFromWord(options_.objective), call);
+  const TransferResult result = TransferLayer(ObjectiveOf(options_), call);
   const std::string prefix = LayerPrefix(layer_index);
   gradients[prefix + "feature_map_q"] = result.d_w_q;
   gradients[prefix + "feature_map_k"] = result.d_w_k;

@@ -22,7 +22,9 @@
 namespace tandem {
 
 struct AttentionTransferOptions {
-  std::string objective = "weights";  // weights, hybrid_outputs
+  // weights, outputs, hybrid_outputs, hybrid_weights, mixture
+  std::string objective = "weights";
+  TransferObjective mixture;  // what each loss counts in the objective mixture
   AttentionForm attention;
   LearningRateSchedule schedule;
 };

@@ -10,7 +10,7 @@
 #include <span>
 #include <utility>
 
-#include "worker/model/next_token_loss.h"
+#include "worker/train/distillation.h"
 #include "worker/train/gradient_sum.h"
 
 namespace tandem {
@@ -33,6 +33,11 @@ std::map<std::string, at::Tensor> TrainedTensors(const Parameters& parameters,
     if (trains) trained[name] = tensor;
   }
   return trained;
+}
+
+ComponentMode ModeOf(const std::string& word) {
+  if (word == "linear_only") return ComponentMode::kLinearOnly;
+  return word == "window_only" ? ComponentMode::kWindowOnly : ComponentMode::kHybrid;
 }
 
 // The sequences of one kind, in order.
@@ -86,21 +91,26 @@ Finetune::Finetune(const Llama& model, const Parameters& parameters, Collective&
       parameters_(parameters),
       collective_(collective),
       options_(options),
+      form_(options.attention),
       dropout_(options.seed, options.stage_index, options.dropout),
       optimiser_(TrainedTensors(parameters, options)) {}
 
 at::Tensor Finetune::AttendRows(const AttentionInputs& in, int64_t layer_index,
                                 const std::vector<bool>& dropped) const {
-  const auto run = [&](ComponentMode mode, const AttentionInputs& rows) {
-    return Attend(mode, CallOf(rows, options_.attention, layer_index));
+  const auto with_window = [&](const AttentionInputs& rows) {
+    return Attend(ModeOf(options_.mode), CallOf(rows, form_, layer_index));
+  };
+  const auto without_window = [&](const AttentionInputs& rows) {
+    AttentionCall call = CallOf(rows, form_, layer_index);
+    call.window_off = options_.dropped_span == "outside";
+    return Attend(call.window_off ? ComponentMode::kHybrid : ComponentMode::kLinearOnly, call);
   };
   const auto count = std::count(dropped.begin(), dropped.end(), true);
-  if (count == static_cast<std::ptrdiff_t>(dropped.size()))
-    return run(ComponentMode::kLinearOnly, in);
-  if (count == 0) return run(ComponentMode::kHybrid, in);
+  if (count == static_cast<std::ptrdiff_t>(dropped.size())) return without_window(in);
+  if (count == 0) return with_window(in);
   const at::Tensor with = RowsWhere(dropped, false), without = RowsWhere(dropped, true);
-  const at::Tensor y = at::cat({run(ComponentMode::kHybrid, SelectRows(in, with)),
-                                run(ComponentMode::kLinearOnly, SelectRows(in, without))});
+  const at::Tensor y =
+      at::cat({with_window(SelectRows(in, with)), without_window(SelectRows(in, without))});
   return y.index_select(0, at::cat({with, without}).argsort().to(y.device()));
 }
 
@@ -122,6 +132,25 @@ void Finetune::FillFactorGradients(const StepBatch& batch, const DropoutRule& is
   }
 }
 
+NextTokenGradient Finetune::LossAtTop(const StepBatch& batch, const at::Tensor& x,
+                                      double targets) const {
+  const double distill = options_.objective == "distill"   ? 1.0
+                         : options_.objective == "mixture" ? options_.distill_weight
+                                                           : 0.0;
+  NextTokenGradient top;
+  if (distill < 1.0) {
+    const double share = 1.0 - distill;
+    top = NextTokenBackward(model_, x, batch.ids_BT, share / targets, batch.label_mask_BT);
+    top.loss_sum *= share;
+  }
+  if (distill == 0.0) return top;
+  const DistillGradient soft = DistillBackward(model_, x, TeacherHiddenState(model_, batch.ids_BT),
+                                               batch.label_mask_BT, distill / targets);
+  top.loss_sum += distill * soft.loss_sum;
+  top.d_x_BTD = top.d_x_BTD.defined() ? top.d_x_BTD.add_(soft.d_x_BTD) : soft.d_x_BTD;
+  return top;
+}
+
 double Finetune::LossAndGradients(const StepBatch& batch, const DropoutRule& is_dropped,
                                   GradientMap& gradients) {
   at::NoGradGuard no_gradients;
@@ -134,16 +163,14 @@ double Finetune::LossAndGradients(const StepBatch& batch, const DropoutRule& is_
   for (int64_t i = 0; i < M; ++i) {
     std::vector<bool> dropped(static_cast<size_t>(B));
     for (int64_t b = 0; b < B; ++b) {
-      dropped[static_cast<size_t>(b)] =
-          options_.mode == "linear_only" || is_dropped(batch.first_sample + b, i);
+      dropped[static_cast<size_t>(b)] = is_dropped(batch.first_sample + b, i);
     }
     const auto attend = [&](const AttentionInputs& in) { return AttendRows(in, i, dropped); };
     x = ForwardLayer(model_, parameters_, i, x, attend, layer_options,
                      tapes[static_cast<size_t>(i)]);
   }
   const double targets = CountTargets(batch, collective_);
-  NextTokenGradient top =
-      NextTokenBackward(model_, x, batch.ids_BT, 1.0 / targets, batch.label_mask_BT);
+  const NextTokenGradient top = LossAtTop(batch, x, targets);
   for (int64_t i = M - 1; i >= 0; --i) {
     layer_options.input_gradient = i > 0;
     BackwardLayer(model_, parameters_, i, top.d_x_BTD, layer_options, tapes[static_cast<size_t>(i)],
@@ -161,6 +188,8 @@ double Finetune::LossAndGradients(const StepBatch& batch, const DropoutRule& is_
 StepReport Finetune::Step(int64_t step, const StepBatch& batch) {
   at::NoGradGuard no_gradients;
   const DropoutRule rule = RuleAt(step);
+  form_.window = WindowSizeAt(options_.window_schedule, step, options_.schedule.steps,
+                              options_.attention.window);
   GradientMap gradients;
   StepReport report;
   report.learning_rate = options_.schedule.At(step);

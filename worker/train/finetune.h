@@ -1,10 +1,9 @@
-// Finetuning (method.md §6.2, §6.3): next-token cross-entropy of the converted model, training LoRA
-// and, when asked, feature maps and window factors; with scheduled window dropout (SSD).
+// Finetuning (method.md §6.2, §6.3): next-token cross-entropy of the converted model, distillation
+// from the base (distillation.h), or a mixture; training LoRA and, when asked, feature maps and
+// window factors; with scheduled window dropout (SSD) and window sizes.
 //
-// Packed text: every token is a label, B (T-1) targets per batch; with a mask the labels of the
-// global batch, whichever rank has them. Gradients of all ranks are
-// averaged, then clipped by their global norm. The window's dropout is linear_only where it is off
-// (ssd.dropped_span: all).
+// Packed text: every token is a label, B (T-1) targets per batch, unless the batch has a mask.
+// Gradients of all ranks are averaged, then clipped by their global norm.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +16,7 @@
 #include "worker/model/attention/form.h"
 #include "worker/model/layer_backward.h"
 #include "worker/model/llama.h"
+#include "worker/model/next_token_loss.h"
 #include "worker/model/parameters.h"
 #include "worker/train/adamw.h"
 #include "worker/train/schedule.h"
@@ -26,13 +26,17 @@
 namespace tandem {
 
 struct FinetuneOptions {
-  std::string mode = "hybrid";  // hybrid, linear_only
+  std::string mode = "hybrid";           // hybrid, linear_only, window_only
+  std::string objective = "next_token";  // next_token, distill, mixture
+  double distill_weight = 0.5;           // of distill in mixture; next_token counts the rest
   AttentionForm attention;
   LearningRateSchedule schedule;
   bool train_maps = false;
   bool train_factor = false;  // window factors; mode hybrid alone has them
-  double clip_norm = 1.0;  // 0: no clipping
+  double clip_norm = 1.0;     // 0: no clipping
   WindowDropoutOptions dropout;
+  std::string dropped_span = "all";      // where the window is off: all (linear_only), outside
+  std::vector<int64_t> window_schedule;  // sizes over equal parts; empty: attention.window
   uint64_t seed = 0;
   int64_t stage_index = 0;
 };
@@ -57,6 +61,8 @@ class Finetune final : public TrainingStage {
   at::Tensor AttendRows(const AttentionInputs& in, int64_t layer_index,
                         const std::vector<bool>& dropped) const;
   DropoutRule RuleAt(int64_t step) const;
+  // The loss at the top and its gradient, of this rank's sequences; x is the last hidden state.
+  NextTokenGradient LossAtTop(const StepBatch& batch, const at::Tensor& x, double targets) const;
   // All ranks must bring the same names to the sum: a window factor whose window is off in all of
   // this rank's sequences, but not in another's, brings zeros. Off everywhere: no gradient, no
   // update.
@@ -67,6 +73,7 @@ class Finetune final : public TrainingStage {
   const Parameters& parameters_;
   Collective& collective_;
   FinetuneOptions options_;
+  AttentionForm form_;  // of the current step
   WindowDropout dropout_;
   AdamW optimiser_;
 };

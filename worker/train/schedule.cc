@@ -17,12 +17,23 @@ double LearningRateSchedule::At(int64_t step) const {
   return 0.5 * peak * (1.0 + std::cos(std::numbers::pi * std::min(progress, 1.0)));
 }
 
+namespace {
+
+// step * n / steps in integers: the same on every machine.
+size_t PartAt(size_t parts, int64_t step, int64_t steps) {
+  const auto n = static_cast<int64_t>(parts);
+  return static_cast<size_t>(std::min(step * n / std::max<int64_t>(1, steps), n - 1));
+}
+
+}  // namespace
+
 double WindowDropoutAt(const std::vector<double>& schedule, int64_t step, int64_t steps) {
-  if (schedule.empty()) return 0.0;
-  const int64_t n = static_cast<int64_t>(schedule.size());
-  // step * n / steps in integers: the same on every machine.
-  const int64_t index = std::min(step * n / std::max<int64_t>(1, steps), n - 1);
-  return schedule[static_cast<size_t>(index)];
+  return schedule.empty() ? 0.0 : schedule[PartAt(schedule.size(), step, steps)];
+}
+
+int64_t WindowSizeAt(const std::vector<int64_t>& schedule, int64_t step, int64_t steps,
+                     int64_t otherwise) {
+  return schedule.empty() ? otherwise : schedule[PartAt(schedule.size(), step, steps)];
 }
 
 }  // namespace tandem

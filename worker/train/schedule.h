@@ -21,4 +21,8 @@ struct LearningRateSchedule {
 // step/steps (method.md §6.3); 0 for an empty schedule.
 double WindowDropoutAt(const std::vector<double>& schedule, int64_t step, int64_t steps);
 
+// The window's size at `step` of `steps`, by the same rule; `otherwise` for an empty schedule.
+int64_t WindowSizeAt(const std::vector<int64_t>& schedule, int64_t step, int64_t steps,
+                     int64_t otherwise);
+
 }  // namespace tandem

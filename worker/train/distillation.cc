@@ -1,0 +1,68 @@
+#include "worker/train/distillation.h"
+
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <algorithm>
+
+#include "worker/model/attention/attention.h"
+#include "worker/model/base_product.h"
+#include "worker/model/next_token_loss.h"
+#include "worker/model/projection.h"
+#include "worker/model/tensor_rows.h"
+
+namespace tandem {
+namespace {
+
+// Rows (b,t) whose successor is a label, ascending.
+at::Tensor PredictingRows(const at::Tensor& x_BTD, const at::Tensor& label_mask_BT) {
+  const int64_t B = x_BTD.size(0), T = x_BTD.size(1);
+  const at::Tensor labels = label_mask_BT.defined()
+                                ? label_mask_BT.to(x_BTD.device())
+                                : at::ones({B, T}, x_BTD.options().dtype(at::kByte));
+  const at::Tensor next = at::constant_pad_nd(labels.narrow(1, 1, T - 1), {0, 1});
+  return next.reshape({-1}).nonzero().view({-1});
+}
+
+}  // namespace
+
+at::Tensor TeacherHiddenState(const Llama& model, const at::Tensor& ids_BT) {
+  at::Tensor x = model.Embed(ids_BT);
+  for (int64_t i = 0; i < model.config().num_layers; ++i) {
+    const QkvTensors in = model.Qkv(x, i, nullptr);
+    x = model.FinishLayer(x, CausalSoftmax(in.q, in.k, in.v).out_BHTd, i, nullptr);
+  }
+  return x;
+}
+
+DistillGradient DistillBackward(const Llama& model, const at::Tensor& x_BTD,
+                                const at::Tensor& teacher_BTD, const at::Tensor& label_mask_BT,
+                                double gradient_scale) {
+  const NormedRows normed = RmsNorm(x_BTD, model.final_norm(), model.config().rms_norm_eps);
+  const at::Tensor predicting = PredictingRows(x_BTD, label_mask_BT);
+  const at::Tensor rows = AsRows(normed.y).index_select(0, predicting);
+  const at::Tensor teacher = AsRows(model.FinalNorm(teacher_BTD)).index_select(0, predicting);
+  at::Tensor d_rows = at::empty_like(rows);
+  DistillGradient result;
+  for (int64_t begin = 0; begin < rows.size(0); begin += kLossChunkRows) {
+    const int64_t count = std::min(kLossChunkRows, rows.size(0) - begin);
+    const auto log_p = [&](const at::Tensor& of) {
+      return at::log_softmax(TimesTransposed(of.narrow(0, begin, count), model.lm_head()), 1);
+    };
+    const at::Tensor log_student = log_p(rows), log_teacher = log_p(teacher);
+    const at::Tensor p_teacher = log_teacher.exp();
+    result.loss_sum += p_teacher.mul(log_teacher.sub(log_student)).sum(at::kDouble).item<double>();
+    const at::Tensor d_logits = log_student.exp().sub_(p_teacher).mul_(gradient_scale);
+    TimesInto(d_rows.narrow(0, begin, count), d_logits, model.lm_head());
+  }
+  const at::Tensor d_all = at::zeros_like(AsRows(normed.y)).index_copy_(0, predicting, d_rows);
+  result.d_x_BTD = at::zeros_like(x_BTD);
+  AddRmsNormBackward(d_all, x_BTD, model.final_norm(), normed.inverse_rms, result.d_x_BTD);
+  return result;
+}
+
+}  // namespace tandem
