@@ -107,8 +107,8 @@ std::vector<Field> JobFields() {
        .words = "Prompts of instruction and chat records are labels too; otherwise only the "
                 "answers are."},
       {.path = "recipe",
-       .allowed = {"lolcats", "ssd"},
-       .later = {"linear", "inference_hybrid", "hedgecats", "window_control", "diagnose"},
+       .allowed = {"linear", "inference_hybrid", "lolcats", "hedgecats", "ssd", "window_control",
+                   "diagnose"},
        .default_words = "none: recipe or stages must be given",
        .words = "How to convert. lolcats: attention transfer on the hybrid's outputs, then LoRA; "
                 "the window tends to do "

@@ -13,8 +13,7 @@ std::vector<Field> TransferFields() {
                 "the top level it "
                 "overrides the recipe's stage; in stages it stands in a list item."},
       {.path = "attention_transfer.objective",
-       .allowed = {"weights", "hybrid_outputs"},
-       .later = {"outputs", "hybrid_weights", "mixture"},
+       .allowed = {"weights", "outputs", "hybrid_outputs", "hybrid_weights", "mixture"},
        .default_value = "weights",
        .recipe_defaults = {{"lolcats", "hybrid_outputs"}},
        .words = "weights: the linear branch alone learns the attention weights. outputs: it "
@@ -79,16 +78,14 @@ std::vector<Field> FinetuneFields() {
                 "the recipe's stage; in "
                 "stages it stands in a list item."},
       {.path = "finetune.mode",
-       .allowed = {"hybrid", "linear_only"},
-       .later = {"window_only"},
+       .allowed = {"hybrid", "linear_only", "window_only"},
        .default_value = "hybrid",
        .recipe_defaults = {{"linear", "linear_only"},
                            {"inference_hybrid", "linear_only"},
                            {"window_control", "window_only"}},
        .words = "The attention that is trained: both branches, or one of them alone."},
       {.path = "finetune.objective",
-       .allowed = {"next_token"},
-       .later = {"distill", "mixture"},
+       .allowed = {"next_token", "distill", "mixture"},
        .default_value = "next_token",
        .words = "next_token: the text's next token. distill: the base model's distribution over "
                 "it. mixture: both, see finetune.distill_weight."},
@@ -182,8 +179,7 @@ std::vector<Field> FinetuneFields() {
        .words = "What one draw decides for: the whole model on a micro-batch, each layer, or each "
                 "sequence."},
       {.path = "finetune.ssd.dropped_span",
-       .allowed = {"all"},
-       .later = {"outside"},
+       .allowed = {"all", "outside"},
        .default_value = "all",
        .words = "What the linear branch reads where the window is off: all keys before the token, "
                 "or only those outside the window (rows that have none keep softmax)."},
@@ -192,7 +188,6 @@ std::vector<Field> FinetuneFields() {
        .min = 1,
        .max = kMaxTokens,
        .max_items = 64,
-       .not_built = true,
        .default_words = "none: attention.window.size throughout",
        .unit = "tokens",
        .words = "Window sizes over equal parts of the stage; the last is attention.window.size."},
@@ -201,8 +196,7 @@ std::vector<Field> FinetuneFields() {
        .words = "Stop the stage when a component has become worse than it was at its start; the "
                 "last state before that is kept."},
       {.path = "finetune.early_stop.component",
-       .allowed = {"none"},
-       .later = {"hybrid", "window_only", "linear_only"},
+       .allowed = {"none", "hybrid", "window_only", "linear_only"},
        .default_value = "none",
        .recipe_defaults = {{"hedgecats", "linear_only"}},
        .words = "The component whose loss on validation text decides."},

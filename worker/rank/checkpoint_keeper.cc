@@ -35,12 +35,12 @@ bool CheckpointKeeper::DueByTime() const {
 }
 
 std::optional<SavedCheckpoint> CheckpointKeeper::Save(const CheckpointCursor& cursor,
-                                                      const TrainingStage& stage) {
+                                                      const NamedTensors& state) {
   last_ms_ = clock_.MonotonicMs();
   if (!is_writer_) return SavedCheckpoint{};
   if (cursor.global_step == last_step_) return last_;
   const int64_t start_ns = clock_.MonotonicNs();
-  Result<SavedCheckpoint> saved = SaveCheckpoint(target_, cursor, stage.State());
+  Result<SavedCheckpoint> saved = SaveCheckpoint(target_, cursor, state);
   if (!saved.ok()) {
     if (saved.status().code() != Code::kResourceExhausted) RequireStorage(saved.status());
     Log(LogLevel::kError, "checkpoint_failed", {{"why", saved.status().message()}});

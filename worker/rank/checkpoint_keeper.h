@@ -14,7 +14,6 @@
 #include "worker/checkpoint/checkpoint.h"
 #include "worker/plan/plan.h"
 #include "worker/rank/event_channel.h"
-#include "worker/train/stage.h"
 
 namespace tandem {
 
@@ -28,7 +27,7 @@ class CheckpointKeeper {
   // By this rank's clock: must be agreed upon before it is acted on.
   bool DueByTime() const;
   // Saves (rank 0). Nothing when this step is saved already. Empty: the disk is full.
-  std::optional<SavedCheckpoint> Save(const CheckpointCursor& cursor, const TrainingStage& stage);
+  std::optional<SavedCheckpoint> Save(const CheckpointCursor& cursor, const NamedTensors& state);
 
  private:
   void ReportSaved(const CheckpointCursor& cursor, int64_t blocking_ns);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <string>
 
 #include "worker/comm/collective.h"
@@ -18,6 +19,8 @@ struct ClosingInputs {
   const Llama& model;
   const Parameters& parameters;
   Collective& collective;
+  const Llama* reference = nullptr;               // EvaluationInputs::reference
+  std::map<std::string, std::string> notes = {};  // EvaluationInputs::notes
 };
 
 struct ClosingResult {

@@ -31,7 +31,10 @@ Status MetricsLog::Append(const StepLine& line, const StepReport& report) {
   }
   json["tokens"] = line.tokens;
   json["seconds"] = line.seconds;
-  const std::string text = json.dump() + "\n";
+  return AppendLines(json.dump() + "\n");
+}
+
+Status MetricsLog::AppendLines(const std::string& text) {
   if (std::fwrite(text.data(), 1, text.size(), file_) != text.size() || std::fflush(file_) != 0) {
     return ErrnoStatus("write " + path_);
   }

@@ -31,6 +31,8 @@ class MetricsLog {
   MetricsLog(const MetricsLog&) = delete;
   MetricsLog& operator=(const MetricsLog&) = delete;
   Status Append(const StepLine& line, const StepReport& report);
+  // Lines of another job's log that stand for steps which were not run again.
+  Status AppendLines(const std::string& lines);
 
  private:
   MetricsLog(std::string path, std::FILE* file);

@@ -19,29 +19,11 @@ void CheckAttentionBuilt(const AttentionPlan& attention, std::vector<std::string
   refuse(attention.retain_auto > 0, "retain_auto");
 }
 
-void CheckStageBuilt(const StagePlan& stage, const std::string& path,
-                     std::vector<std::string>& missing) {
-  const auto refuse = [&](bool is_asked, const std::string& what) {
-    if (is_asked) missing.push_back(path + "." + what + " is not built into this rank");
-  };
-  const bool teaches = stage.kind == "attention_transfer";
-  refuse(teaches && stage.objective != "weights" && stage.objective != "hybrid_outputs",
-         "objective \"" + stage.objective + "\"");
-  refuse(!teaches && stage.mode == "window_only", "mode \"window_only\"");
-  refuse(!teaches && stage.loss != "next_token", "loss \"" + stage.loss + "\"");
-  refuse(stage.ssd_dropped_span != "all", "ssd_dropped_span \"" + stage.ssd_dropped_span + "\"");
-  refuse(!stage.ssd_window_schedule.empty(), "ssd_window_schedule");
-  refuse(stage.stop_component != "none", "stop_component");
-}
-
 }  // namespace
 
 std::vector<std::string> NotBuilt(const Plan& plan) {
   std::vector<std::string> missing;
   CheckAttentionBuilt(plan.attention, missing);
-  for (size_t i = 0; i < plan.stages.size(); ++i) {
-    CheckStageBuilt(plan.stages[i], "stages[" + std::to_string(i) + "]", missing);
-  }
   if (plan.data.document_mask) missing.push_back("data.document_mask is not built into this rank");
   if (plan.device != "cpu") missing.push_back("device \"cuda\" is not built into this rank");
   return missing;

@@ -9,21 +9,45 @@
 #include "base/digest.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "worker/export/weights.h"
 #include "worker/model/model_digest.h"
+#include "worker/rank/component_losses.h"
 #include "worker/rank/failure.h"
+#include "worker/rank/metrics_history.h"
 #include "worker/rank/stage_factory.h"
 #include "worker/train/lora_start.h"
 
 namespace tandem {
 namespace {
 
+constexpr const char* kEarlyStopName = "early_stop.json";  // beside report.json
+
 // Only the parameters of a finished stage matter: the next one starts with fresh moments.
 NamedTensors OnlyParameters(const NamedTensors& state) {
   NamedTensors parameters;
   for (const auto& [name, tensor] : state) {
-    if (!name.starts_with("adam.")) parameters[name] = tensor;
+    if (!name.starts_with("adam.") && !name.starts_with("stop.")) parameters[name] = tensor;
   }
   return parameters;
+}
+
+NamedTensors StateOf(const TrainingStage& stage, const EarlyStop* stop) {
+  NamedTensors state = stage.State();
+  if (stop != nullptr) state.merge(stop->State());
+  return state;
+}
+
+// {"loss": ...} -> {"loss": ..., "reused": true}: nobody spent these seconds now.
+std::string MarkedAsReused(const std::string& lines) {
+  std::string marked;
+  for (const char c : lines) {
+    if (c == '\n' && marked.ends_with('}')) {
+      marked.pop_back();
+      marked += ",\"reused\":true}";
+    }
+    marked += c;
+  }
+  return marked;
 }
 
 }  // namespace
@@ -31,13 +55,17 @@ NamedTensors OnlyParameters(const NamedTensors& state) {
 Pipeline::Pipeline(const Plan& plan, Collective& collective, EventChannel& channel, Clock& clock)
     : plan_(plan), collective_(collective), channel_(channel), clock_(clock) {
   RequirePlan(CheckPlanForRanks(plan, collective.size()));
-  model_ = ValueOr(Llama::Load(plan.model), RequireData);
+  LoadModels();
   RequireData(CheckSequenceLength(model_->config(), plan.data.sequence_length));
-  if (is_first()) base_sha256_ = ValueOr(DigestModel(plan.model), RequireData).sha256;
+  const std::string& measured = plan.converted.empty() ? plan.model : plan.converted;
+  if (is_first()) base_sha256_ = ValueOr(DigestModel(measured), RequireData).sha256;
   base_sha256_ = collective_.Broadcast(base_sha256_, 0);
   LoadTokens();
-  parameters_ = std::make_unique<Parameters>(model_->config(), ParameterOptionsOf(plan));
-  DrawLoraStart(plan.seed, *parameters_);
+  if (parameters_ == nullptr) {
+    parameters_ = std::make_unique<Parameters>(model_->config(), ParameterOptionsOf(plan));
+    DrawLoraStart(plan.seed, *parameters_);
+  }
+  stage_cache_ = std::make_unique<StageCache>(plan_, base_sha256_);
   if (!plan.resume_from.empty()) Resume();
   if (is_first()) {
     metrics_ =
@@ -47,11 +75,31 @@ Pipeline::Pipeline(const Plan& plan, Collective& collective, EventChannel& chann
   keeper_ = std::make_unique<CheckpointKeeper>(plan_, base_sha256_, is_first(), channel_, clock_);
 }
 
+void Pipeline::LoadModels() {
+  if (plan_.converted.empty()) {
+    model_ = ValueOr(Llama::Load(plan_.model), RequireData);
+    return;
+  }
+  const ModelConfig config = ValueOr(ReadModelConfig(plan_.converted), RequireData);
+  ExportedWeights weights =
+      ValueOr(ReadExportWeights(plan_.converted, config, ParameterOptionsOf(plan_)), RequireData);
+  model_ = std::move(weights.model);
+  parameters_ = std::move(weights.parameters);
+  if (plan_.model == plan_.converted) return;
+  reference_ = ValueOr(Llama::Load(plan_.model), RequireData);
+  if (reference_->config().vocab_size == config.vocab_size) return;
+  RequireData(InvalidArgument("model.base " + plan_.model + " has vocab_size " +
+                              std::to_string(reference_->config().vocab_size) + ", model.path " +
+                              std::to_string(config.vocab_size) +
+                              "; give the model that was converted"));
+}
+
 void Pipeline::LoadTokens() {
   TokenExpectations expected;
   expected.vocab_size = model_->config().vocab_size;
   expected.check_digests = is_first();
-  const std::string tokenizer = JoinPath(plan_.model, "tokenizer.json");
+  const std::string tokenizer =
+      JoinPath(plan_.converted.empty() ? plan_.model : plan_.converted, "tokenizer.json");
   if (is_first() && PathExists(tokenizer)) {
     expected.tokenizer_sha256 = ValueOr(Sha256OfFile(tokenizer), RequireData);
   }
@@ -102,13 +150,14 @@ RankExit Pipeline::Run() {
 
 void Pipeline::RunClosingStages() {
   const int64_t evaluate = static_cast<int64_t>(plan_.stages.size()), export_ = evaluate + 1;
-  const ClosingInputs inputs{plan_, *model_, *parameters_, collective_};
+  const ClosingInputs inputs{plan_, *model_, *parameters_, collective_, reference_.get(), Notes()};
   SendEvent("stage_started", evaluate, "{}");
   const ClosingResult report = RunEvaluate(inputs, [&](int64_t done, int64_t total) {
     if (progress_) progress_->Update({"evaluate", evaluate, done, total, {}});
   });
   if (!is_first()) return;
   CommitClosing("report", evaluate, report);
+  if (plan_.recipe == "diagnose") return;  // there is nothing new to export
   SendEvent("stage_started", export_, "{}");
   progress_->Update({"export", export_, 0, 1, {}});
   CommitClosing("artifact", export_, RunExport(inputs));
@@ -124,28 +173,104 @@ bool Pipeline::RunStage(int64_t stage_index, int64_t first_step) {
   const StagePlan& plan = plan_.stages[static_cast<size_t>(stage_index)];
   const std::unique_ptr<TrainingStage> stage =
       MakeStage(plan_, stage_index, *model_, *parameters_, collective_);
-  if (!resumed_state_.empty()) {
-    RequireStorage(RestoreTensors(resumed_state_, stage->State()));
+  const std::unique_ptr<EarlyStop> stop = MakeEarlyStop(plan);
+  const bool is_resumed = !resumed_state_.empty();
+  if (is_resumed) {
+    RequireStorage(RestoreTensors(resumed_state_, StateOf(*stage, stop.get())));
     resumed_state_.clear();
   }
   SendEvent("stage_started", stage_index, "{}");
+  const bool is_reused = !is_resumed && ReuseStage(stage_index);
+  if (!is_reused && !TakeSteps(stage_index, first_step, *stage, stop.get())) return false;
+  if (stop != nullptr) WriteEarlyStop(stage_index, *stop);
+  const auto saved = keeper_->Save(CursorAt(stage_index, plan.steps), StateOf(*stage, stop.get()));
+  if (saved) CommitStage(stage_index, *saved);
+  if (!is_reused) CacheStage(stage_index);
+  return true;
+}
+
+bool Pipeline::TakeSteps(int64_t stage_index, int64_t first_step, TrainingStage& stage,
+                         EarlyStop* stop) {
+  const StagePlan& plan = plan_.stages[static_cast<size_t>(stage_index)];
   const Sampler sampler = train_->MakeSampler(plan_.seed, stage_index, plan.batch_size);
+  if (stop != nullptr) stop->Start();
   for (int64_t step = first_step; step < plan.steps; ++step) {
     const int64_t start_ns = clock_.MonotonicNs();
-    const StepReport report = stage->Step(step, ReadBatch(sampler, stage_index, step));
+    const StepReport report = stage.Step(step, ReadBatch(sampler, stage_index, step));
     ReportStep(stage_index, step, report,
                static_cast<double>(clock_.MonotonicNs() - start_ns) * 1e-9);
+    if (stop != nullptr && stop->AfterStep(step + 1)) return true;
     const ControlRequest request = AgreeOnRequest();
     if (request == ControlRequest::kStop) return false;
     const CheckpointCursor cursor = CursorAt(stage_index, step + 1);
     if (request != ControlRequest::kNone || keeper_->DueBySteps(cursor.global_step)) {
-      keeper_->Save(cursor, *stage);
+      keeper_->Save(cursor, StateOf(stage, stop));
     }
     if (request == ControlRequest::kCheckpointStop) return false;
   }
-  const auto saved = keeper_->Save(CursorAt(stage_index, plan.steps), *stage);
-  if (saved) CommitStage(stage_index, *saved);
   return true;
+}
+
+bool Pipeline::ReuseStage(int64_t stage_index) {
+  const std::string key = stage_cache_->KeyOf(stage_index);
+  if (key.empty()) return false;
+  StageCache::Entry entry;
+  if (is_first()) entry = stage_cache_->Load(key);
+  if (collective_.Broadcast(entry.tensors.empty() ? "none" : "found", 0) == "none") return false;
+  if (!is_first()) entry = stage_cache_->Load(key);
+  RequireStorage(RestoreTensors(entry.tensors, TransferredTensors(parameters_->tensors())));
+  if (!is_first()) return true;
+  RequireStorage(metrics_->AppendLines(MarkedAsReused(entry.metrics)));
+  const StagePlan& plan = plan_.stages[static_cast<size_t>(stage_index)];
+  progress_->Update({plan.kind, stage_index, plan.steps, plan.steps, {}});
+  SendEvent("stage_reused", stage_index, nlohmann::json{{"key", key}}.dump());
+  return true;
+}
+
+void Pipeline::CacheStage(int64_t stage_index) {
+  const std::string key = stage_cache_->KeyOf(stage_index);
+  if (!is_first() || key.empty()) return;
+  const auto history = ValueOr(ReadMetricsHistory(plan_.job_folder, plan_.epoch), RequireStorage);
+  std::string lines;
+  for (const auto& [place, line] : history) {
+    if (place.first == stage_index) lines += line + "\n";
+  }
+  stage_cache_->Store(key, stage_index, TransferredTensors(parameters_->tensors()), lines);
+}
+
+std::unique_ptr<EarlyStop> Pipeline::MakeEarlyStop(const StagePlan& stage) {
+  if (stage.kind != "finetune" || stage.stop_component == "none") return nullptr;
+  const std::shared_ptr<TokenShard> validation =
+      ValueOr(TokenShard::Open(JoinPath(plan_.data.tokens, "validation")), RequireData);
+  const auto measure = [this, validation, sequences = stage.stop_sequences] {
+    return MeasureComponents(plan_, *model_, *parameters_, *validation, sequences, collective_);
+  };
+  return std::make_unique<EarlyStop>(
+      EarlyStopOptions{stage.stop_component, stage.stop_every, stage.stop_slack, stage.steps},
+      parameters_->tensors(), measure);
+}
+
+// Before the stage is committed, so that the report has it whatever attempt evaluates.
+void Pipeline::WriteEarlyStop(int64_t stage_index, const EarlyStop& stop) {
+  if (!is_first()) return;
+  const std::string folder = JoinPath(plan_.job_folder, "artifacts");
+  RequireStorage(MakeFolders(folder));
+  RequireStorage(WriteFileDurably(JoinPath(folder, kEarlyStopName), stop.ToJson(stage_index)));
+}
+
+std::map<std::string, std::string> Pipeline::Notes() const {
+  std::map<std::string, std::string> notes;
+  if (!is_first()) return notes;
+  const std::string path = JoinPath(JoinPath(plan_.job_folder, "artifacts"), kEarlyStopName);
+  if (PathExists(path)) notes["early_stop"] = ValueOr(ReadFile(path), RequireStorage);
+  const auto history = ValueOr(ReadMetricsHistory(plan_.job_folder, plan_.epoch), RequireStorage);
+  auto diverged = nlohmann::json::array();
+  for (size_t i = 0; i < plan_.stages.size(); ++i) {
+    const std::string words = DivergenceWords(history, static_cast<int64_t>(i));
+    if (!words.empty()) diverged.push_back(words);
+  }
+  if (!diverged.empty()) notes["divergence"] = diverged.dump();
+  return notes;
 }
 
 StepBatch Pipeline::ReadBatch(const Sampler& sampler, int64_t stage_index, int64_t step) const {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,9 +21,11 @@
 #include "worker/plan/plan.h"
 #include "worker/rank/checkpoint_keeper.h"
 #include "worker/rank/closing_stages.h"
+#include "worker/rank/early_stop.h"
 #include "worker/rank/event_channel.h"
 #include "worker/rank/metrics_log.h"
 #include "worker/rank/progress.h"
+#include "worker/rank/stage_cache.h"
 #include "worker/train/stage.h"
 
 namespace tandem {
@@ -39,8 +42,18 @@ class Pipeline {
   void Resume();
   void RunClosingStages();
   void CommitClosing(const char* kind, int64_t stage_index, const ClosingResult& result);
+  // recipe diagnose: the converted model takes the place of what training would have made.
+  void LoadModels();
   // False: stopped on request.
   bool RunStage(int64_t stage_index, int64_t first_step);
+  // True: another job had done it; the parameters are its.
+  bool ReuseStage(int64_t stage_index);
+  std::unique_ptr<EarlyStop> MakeEarlyStop(const StagePlan& stage);
+  // Steps until the stage's end. False: stopped on request.
+  bool TakeSteps(int64_t stage_index, int64_t first_step, TrainingStage& stage, EarlyStop* stop);
+  void CacheStage(int64_t stage_index);
+  void WriteEarlyStop(int64_t stage_index, const EarlyStop& stop);
+  std::map<std::string, std::string> Notes() const;
   StepBatch ReadBatch(const Sampler& sampler, int64_t stage_index, int64_t step) const;
   void ReportStep(int64_t stage_index, int64_t step, const StepReport& report, double seconds);
   // Agrees with the other ranks on what to do before the next step.
@@ -51,17 +64,19 @@ class Pipeline {
   CheckpointCursor CursorAt(int64_t stage_index, int64_t steps_done) const;
   bool is_first() const { return collective_.rank() == 0; }
 
-  const Plan& plan_;
+  Plan plan_;  // its own: retain.auto fills in the groups
   Collective& collective_;
   EventChannel& channel_;
   Clock& clock_;
   std::string base_sha256_;
   std::unique_ptr<Llama> model_;
+  std::unique_ptr<Llama> reference_;  // the base of a converted model, where it is given
   std::unique_ptr<Parameters> parameters_;
   std::unique_ptr<TrainingData> train_;
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<CheckpointKeeper> keeper_;
   std::unique_ptr<ProgressReporter> progress_;
+  std::unique_ptr<StageCache> stage_cache_;
   int64_t first_stage_ = 0, first_step_ = 0;
   NamedTensors resumed_state_;  // of a stage that was interrupted; empty otherwise
 };

@@ -1,0 +1,147 @@
+// The stage cache: same inputs, same entry; anything else, another; and a broken entry is a miss.
+#include "worker/rank/stage_cache.h"
+
+#include <ATen/ops/full.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <functional>
+#include <nlohmann/json.hpp>
+
+#include "base/files.h"
+#include "worker/rank/metrics_history.h"
+
+namespace tandem {
+namespace {
+
+class StageCacheTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/tandem-cache-XXXXXX";
+    root_ = mkdtemp(name);
+    plan_.stage_cache = root_ + "/stages";
+    plan_.job_uid = "u1";
+    plan_.epoch = 1;
+    plan_.data.tokens = "/w/cache/tokens/abc";
+    StagePlan transfer;
+    transfer.kind = "attention_transfer";
+    transfer.steps = 5;
+    StagePlan finetune = transfer;
+    finetune.kind = "finetune";
+    plan_.stages = {transfer, finetune};
+  }
+  void TearDown() override { EXPECT_TRUE(RemoveTree(root_).ok()); }
+
+  std::string Key(const std::function<void(Plan&)>& change = {}, int64_t stage = 0) const {
+    Plan plan = plan_;
+    if (change) change(plan);
+    return StageCache(plan, "base").KeyOf(stage);
+  }
+
+  std::string root_;
+  Plan plan_;
+};
+
+TEST_F(StageCacheTest, TheKeyCoversWhatTransferDependsOnAndNothingElse) {
+  const std::string key = Key();
+  EXPECT_EQ(key.size(), 64u);
+  const std::function<void(Plan&)> same[] = {
+      [](Plan& p) { p.job_uid = "u2"; },
+      [](Plan& p) { p.stages[1].steps = 9; },
+      [](Plan& p) { p.attention.window_gain = 10; },
+      [](Plan& p) { p.data.tokens = "/elsewhere/abc"; },
+      [](Plan& p) { p.evaluate.sequences = 3; },
+      [](Plan& p) { p.recipe = "ssd"; },
+  };
+  for (const auto& change : same) EXPECT_EQ(Key(change), key);
+  const std::function<void(Plan&)> other[] = {
+      [](Plan& p) { p.seed = 1; },
+      [](Plan& p) { p.stages[0].steps = 6; },
+      [](Plan& p) { p.stages[0].objective = "hybrid_outputs"; },
+      [](Plan& p) { p.attention.window_size = 32; },
+      [](Plan& p) {
+        p.attention.retained = {{1, 0}};
+      },
+      [](Plan& p) { p.data.tokens = "/w/cache/tokens/abd"; },
+      [](Plan& p) { p.data.sequence_length = 64; },
+      [](Plan& p) { p.ranks = 2; },
+      [](Plan& p) { p.threads_per_rank = 2; },
+      [](Plan& p) { p.device = "cuda"; },
+  };
+  for (const auto& change : other) EXPECT_NE(Key(change), key);
+  EXPECT_NE(StageCache(plan_, "another base").KeyOf(0), key);
+  EXPECT_EQ(Key({}, 1), "") << "finetune is not cached";
+  EXPECT_EQ(Key([](Plan& p) { p.stage_cache.clear(); }), "");
+}
+
+TEST_F(StageCacheTest, WhatIsStoredComesBackAndABrokenEntryIsAMiss) {
+  const StageCache cache(plan_, "base");
+  const std::string key = cache.KeyOf(0);
+  EXPECT_TRUE(cache.Load(key).tensors.empty());
+  const NamedTensors tensors = {{"layers.0.feature_map_q", at::full({2, 3}, 1.5, at::kFloat)}};
+  cache.Store(key, 0, tensors, "{\"step\":1}\n");
+  const StageCache::Entry entry = cache.Load(key);
+  ASSERT_EQ(entry.tensors.size(), 1u);
+  EXPECT_TRUE(entry.tensors.at("layers.0.feature_map_q").equal(tensors.begin()->second));
+  EXPECT_EQ(entry.metrics, "{\"step\":1}\n");
+  cache.Store(key, 0, tensors, "another job's\n");
+  EXPECT_EQ(cache.Load(key).metrics, "{\"step\":1}\n") << "the first stays";
+  EXPECT_EQ(ListFolder(plan_.stage_cache)->size(), 1u) << "nothing is left over";
+
+  const std::string shard = JoinPath(plan_.stage_cache, key + "/state/shard-0.safetensors");
+  std::string bytes = *ReadFile(shard);
+  bytes.back() = static_cast<char>(bytes.back() ^ 1);
+  ASSERT_TRUE(WriteFileDurably(shard, bytes).ok());
+  EXPECT_TRUE(cache.Load(key).tensors.empty());
+}
+
+TEST_F(StageCacheTest, LoraIsNoPartOfTransfer) {
+  const at::Tensor t = at::full({1}, 0.0, at::kFloat);
+  const NamedTensors kept = TransferredTensors({{"layers.0.feature_map_q", t},
+                                                {"layers.0.q_proj.lora_A", t},
+                                                {"layers.0.window_factor", t}});
+  EXPECT_EQ(kept.size(), 2u);
+  EXPECT_FALSE(kept.contains("layers.0.q_proj.lora_A"));
+}
+
+TEST_F(StageCacheTest, TheHistoryTakesTheLaterAttemptsLines) {
+  const auto write = [&](int epoch, const std::string& text) {
+    const std::string folder = root_ + "/attempts/" + std::to_string(epoch);
+    ASSERT_TRUE(MakeFolders(folder).ok());
+    ASSERT_TRUE(WriteFileDurably(folder + "/metrics.jsonl", text).ok());
+  };
+  const auto line = [](int step, double loss) {
+    return nlohmann::json{{"stage", "finetune"}, {"stage_index", 0}, {"step", step}, {"loss", loss}}
+               .dump() +
+           "\n";
+  };
+  write(1, line(1, 3) + line(2, 9) + "{\"stage_index\": 0, \"st");
+  write(10, line(2, 3.5) + "no json\n" + line(3, 3));
+  write(11, line(3, 99));
+  const auto history = ReadMetricsHistory(root_, 10);
+  ASSERT_TRUE(history.ok());
+  ASSERT_EQ(history->size(), 3u);
+  EXPECT_NE(history->at({0, 2}).find("3.5"), std::string::npos);
+  EXPECT_EQ(history->at({0, 3}).find("99"), std::string::npos) << "a later attempt than ours";
+}
+
+TEST_F(StageCacheTest, DivergenceIsSaidInWords) {
+  MetricsHistory history;
+  for (int64_t step = 1; step <= 40; ++step) {
+    const double loss = step < 20 ? 2.7 : 7.5;
+    history[{1, step}] = nlohmann::json{
+        {"stage", "finetune"},
+        {"stage_index", 1},
+        {"step", step},
+        {"loss", loss}}.dump();
+    history[{0, step}] = nlohmann::json{{"stage", "attention_transfer"}, {"loss", 5.0}}.dump();
+  }
+  EXPECT_EQ(DivergenceWords(history, 0), "");
+  EXPECT_EQ(DivergenceWords(history, 2), "");
+  EXPECT_EQ(DivergenceWords(history, 1),
+            "stage 1 (finetune) diverged: its loss rose from 2.700 to 7.500; lower "
+            "finetune.learning_rate");
+}
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,89 @@
+#include "worker/rank/metrics_history.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "base/files.h"
+
+namespace tandem {
+namespace {
+
+// An end of more than this times the start is no noise: measured divergences were threefold
+// (method.md §3), a stage that only learns ends below its start.
+constexpr double kDivergedRatio = 1.5;
+constexpr size_t kAveragedSteps = 20;
+
+std::vector<int64_t> EpochsUpTo(const std::string& attempts, int64_t epoch) {
+  std::vector<int64_t> epochs;
+  const auto names = ListFolder(attempts);
+  if (!names.ok()) return epochs;
+  for (const std::string& name : *names) {
+    const bool is_number = !name.empty() && name.size() < 18 &&
+                           name.find_first_not_of("0123456789") == std::string::npos;
+    if (is_number && std::stoll(name) <= epoch) epochs.push_back(std::stoll(name));
+  }
+  std::sort(epochs.begin(), epochs.end());
+  return epochs;
+}
+
+void AddLines(const std::string& text, MetricsHistory& history) {
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = text.find('\n', begin);
+    if (end == std::string::npos) return;  // not whole
+    const std::string line = text.substr(begin, end - begin);
+    begin = end + 1;
+    const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object()) continue;
+    const auto stage = json.value("stage_index", nlohmann::json());
+    const auto step = json.value("step", nlohmann::json());
+    if (!stage.is_number_integer() || !step.is_number_integer()) continue;
+    history[{stage.get<int64_t>(), step.get<int64_t>()}] = line;
+  }
+}
+
+double Mean(const std::vector<double>& values, size_t begin, size_t count) {
+  double sum = 0;
+  for (size_t i = begin; i < begin + count; ++i) sum += values[i];
+  return sum / static_cast<double>(count);
+}
+
+}  // namespace
+
+Result<MetricsHistory> ReadMetricsHistory(const std::string& job_folder, int64_t epoch) {
+  MetricsHistory history;
+  const std::string attempts = JoinPath(job_folder, "attempts");
+  for (const int64_t attempt : EpochsUpTo(attempts, epoch)) {
+    const std::string path = JoinPath(attempts, JoinPath(std::to_string(attempt), "metrics.jsonl"));
+    if (!PathExists(path)) continue;
+    TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
+    AddLines(text, history);
+  }
+  return history;
+}
+
+std::string DivergenceWords(const MetricsHistory& history, int64_t stage_index) {
+  std::vector<double> losses;
+  std::string stage;
+  const auto end = history.lower_bound({stage_index + 1, 0});
+  for (auto place = history.lower_bound({stage_index, 0}); place != end; ++place) {
+    const auto json = nlohmann::json::parse(place->second, nullptr, false);
+    const auto loss = json.value("loss", nlohmann::json());
+    if (!loss.is_number()) continue;
+    losses.push_back(loss.get<double>());
+    stage = json.value("stage", "");
+  }
+  const size_t count = std::min(kAveragedSteps, losses.size() / 4);
+  if (count == 0) return "";
+  const double first = Mean(losses, 0, count);
+  const double last = Mean(losses, losses.size() - count, count);
+  if (last <= kDivergedRatio * first) return "";
+  char text[200];
+  std::snprintf(text, sizeof text,
+                "stage %lld (%s) diverged: its loss rose from %.3f to %.3f; lower %s.learning_rate",
+                static_cast<long long>(stage_index), stage.c_str(), first, last, stage.c_str());
+  return text;
+}
+
+}  // namespace tandem

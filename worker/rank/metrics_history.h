@@ -1,0 +1,27 @@
+// The steps of a job that its attempts wrote down (metrics_log.h), as one history: where an attempt
+// repeated steps of an earlier one, the later attempt's line counts.
+//
+// Reads files only; rank 0, after training. Lines that cannot be read (a crash in the middle of
+// one) are skipped.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "base/status.h"
+
+namespace tandem {
+
+// By (stage_index, step from 1): the line as it stands.
+using MetricsHistory = std::map<std::pair<int64_t, int64_t>, std::string>;
+
+// <job>/attempts/<epoch>/metrics.jsonl of all epochs up to `epoch`.
+Result<MetricsHistory> ReadMetricsHistory(const std::string& job_folder, int64_t epoch);
+
+// What a stage's losses say of it, in words, or empty: the end is far above the start. A loss that
+// is not finite ends the attempt; one that climbs and stays up does not, and must be told.
+std::string DivergenceWords(const MetricsHistory& history, int64_t stage_index);
+
+}  // namespace tandem

@@ -1,0 +1,44 @@
+// StageCache: attention transfer that another job has done already is loaded instead of run.
+//
+// A transfer stage is a pure function of the base, the tokens, the seed, the attention's form, the
+// stages up to it, and of ranks and threads, which decide the order of sums. These are hashed; the
+// entry of that name, <cache>/<key>/, holds a checkpoint of the feature maps and window factors
+// (LoRA is untouched by transfer), verified by its digests when read, and the stage's lines of
+// metrics. Only stages that follow nothing but transfer have a key. An entry appears whole or not
+// at all (written aside, renamed); of two jobs that make it at once, one wins, and both are right.
+// Failures of the cache never fail a job: a broken entry is a miss, a full disk is logged. Rank 0
+// writes; Find and Load run on all ranks. Training thread only.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "worker/checkpoint/checkpoint.h"
+#include "worker/plan/plan.h"
+
+namespace tandem {
+
+class StageCache {
+ public:
+  StageCache(const Plan& plan, const std::string& base_sha256);
+
+  // The entry's name, 64 hex digits; empty: this stage is not cached.
+  std::string KeyOf(int64_t stage_index) const;
+  // What the entry holds; empty tensors: no such entry, or a broken one.
+  struct Entry {
+    NamedTensors tensors;
+    std::string metrics;  // lines of metrics.jsonl
+  };
+  Entry Load(const std::string& key) const;
+  void Store(const std::string& key, int64_t stage_index, const NamedTensors& tensors,
+             const std::string& metrics) const;
+
+ private:
+  const Plan& plan_;
+  std::string base_sha256_;
+};
+
+// The part of the parameters that attention transfer trains.
+NamedTensors TransferredTensors(const NamedTensors& parameters);
+
+}  // namespace tandem
