@@ -1,6 +1,5 @@
 // tandem sweep: several variants of a conversion, one after the other or as slots allow, and their
 // comparison. Running it again goes on where it stopped.
-#include <google/protobuf/descriptor.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -43,13 +42,6 @@ struct SweepOptions {
   bool dry_run = false;
   ComparisonOutput output;
 };
-
-// By its name: versions of the spec without trained controls refuse the recipe before this.
-void SetControl(const std::string& report, v1::JobSpec& spec) {
-  auto& evaluate = *spec.mutable_evaluate();
-  const auto* field = evaluate.GetDescriptor()->FindFieldByName("control");
-  if (field != nullptr) evaluate.GetReflection()->SetString(&evaluate, field, report);
-}
 
 class Sweep {
  public:
@@ -105,7 +97,7 @@ class Sweep {
     }
     const auto folder = std::filesystem::path(control.report_path()).parent_path();
     for (auto& run : file_.runs)
-      SetControl((folder / "artifacts/report.json").string(), run.parsed.spec);
+      run.parsed.spec.mutable_evaluate()->set_control((folder / "artifacts/report.json").string());
   }
 
   // Submits all of them, and follows them to their ends.

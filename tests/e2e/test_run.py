@@ -61,6 +61,23 @@ def test_the_report_is_self_contained(finished):
     assert "src=\"http" not in html and "href=\"http" not in html.replace("href=\"https://arxiv.org", "")
 
 
+def test_tensorboard_reads_the_curves(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = Path(finished[2]["artifact"]).parent
+    board = EventAccumulator(str(folder / "tensorboard"))
+    board.Reload()
+    tags = set(board.Tags()["scalars"])
+    assert {"attention_transfer/loss", "attention_transfer_layers/layer_00", "finetune/loss", "finetune/window_dropped",
+            "finetune/learning_rate", "finetune/tokens_per_second", "component_loss/linear_only"} <= tags
+    assert [e.step for e in board.Scalars("attention_transfer/loss")] == list(range(1, 31))
+    assert [e.step for e in board.Scalars("finetune/loss")] == list(range(31, 61)), "steps go on over the stages"
+    lines = [json.loads(t) for t in next(folder.parent.glob("attempts/*/metrics.jsonl")).read_text().splitlines()]
+    assert [e.value for e in board.Scalars("finetune/loss")] == pytest.approx(
+        [line["loss"] for line in lines if line["stage"] == "finetune"], rel=1e-6)
+    assert board.Scalars("component_loss/hybrid")[0].value == pytest.approx(finished[2]["components"]["hybrid"]["loss"])
+
+
 def test_transformers_gives_the_same_logits(finished):
     import sys
 
@@ -82,6 +99,7 @@ def test_ctrl_c_checkpoints_and_the_same_command_goes_on(finished, tmp_path):
     result = result_of(run(job, tmp_path / "work"))
     assert len(list(tmp_path.glob("work/jobs/*"))) == 1, "the same job goes on"
     assert weights_digest(result["artifact"]) == weights_digest(finished[2]["artifact"])
+    assert len(list(tmp_path.glob("work/jobs/*/artifacts/tensorboard/*"))) >= 2, "a file per attempt"
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path):

@@ -70,6 +70,9 @@ Pipeline::Pipeline(const Plan& plan, Collective& collective, EventChannel& chann
   if (is_first()) {
     metrics_ =
         ValueOr(MetricsLog::Open(JoinPath(plan.attempt_folder, "metrics.jsonl")), RequireStorage);
+    board_ = ValueOr(TensorboardLog::Open(plan_.job_folder, plan_.epoch,
+                                          StepsBefore(first_stage_) + first_step_, clock_),
+                     RequireStorage);
     progress_ = std::make_unique<ProgressReporter>(channel_);
   }
   keeper_ = std::make_unique<CheckpointKeeper>(plan_, base_sha256_, is_first(), channel_, clock_);
@@ -156,6 +159,7 @@ void Pipeline::RunClosingStages() {
     if (progress_) progress_->Update({"evaluate", evaluate, done, total, {}});
   });
   if (!is_first()) return;
+  RequireStorage(board_->AppendReport(StepsBefore(evaluate), report.path));
   CommitClosing("report", evaluate, report);
   if (plan_.recipe == "diagnose") return;  // there is nothing new to export
   SendEvent("stage_started", export_, "{}");
@@ -296,7 +300,9 @@ void Pipeline::ReportStep(int64_t stage_index, int64_t step, const StepReport& r
   if (!is_first()) return;
   const StagePlan& plan = plan_.stages[static_cast<size_t>(stage_index)];
   const int64_t tokens = plan.batch_size * plan_.data.sequence_length;
-  RequireStorage(metrics_->Append({plan.kind, stage_index, step + 1, tokens, seconds}, report));
+  const StepLine line{plan.kind, stage_index, step + 1, tokens, seconds};
+  RequireStorage(metrics_->Append(line, report));
+  RequireStorage(board_->Append(StepsBefore(stage_index) + step + 1, StepScalars(line, report)));
   ProgressState state{plan.kind, stage_index, step + 1, plan.steps, {}};
   state.metrics = {{"loss", report.loss},
                    {"learning_rate", report.learning_rate},

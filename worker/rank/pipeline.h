@@ -26,6 +26,7 @@
 #include "worker/rank/metrics_log.h"
 #include "worker/rank/progress.h"
 #include "worker/rank/stage_cache.h"
+#include "worker/rank/tensorboard_log.h"
 #include "worker/train/stage.h"
 
 namespace tandem {
@@ -74,6 +75,7 @@ class Pipeline {
   std::unique_ptr<Parameters> parameters_;
   std::unique_ptr<TrainingData> train_;
   std::unique_ptr<MetricsLog> metrics_;
+  std::unique_ptr<TensorboardLog> board_;
   std::unique_ptr<CheckpointKeeper> keeper_;
   std::unique_ptr<ProgressReporter> progress_;
   std::unique_ptr<StageCache> stage_cache_;
