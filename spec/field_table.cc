@@ -95,9 +95,9 @@ std::vector<Field> JobFields() {
                 "per item."},
       {.path = "data.document_mask",
        .type = kFlag,
-       .not_built = true,
        .default_value = "false",
-       .words = "Attention does not cross from one document to the next inside a sequence."},
+       .words = "In training, attention does not cross from one document to the next inside a "
+                "sequence. Evaluation reads sequences as they are packed."},
       {.path = "data.text_key",
        .default_value = "text",
        .words = "The key, or column, of a record that holds its text."},

@@ -24,7 +24,6 @@ void CheckAttentionBuilt(const AttentionPlan& attention, std::vector<std::string
 std::vector<std::string> NotBuilt(const Plan& plan) {
   std::vector<std::string> missing;
   CheckAttentionBuilt(plan.attention, missing);
-  if (plan.data.document_mask) missing.push_back("data.document_mask is not built into this rank");
   if (plan.device != "cpu") missing.push_back("device \"cuda\" is not built into this rank");
   return missing;
 }

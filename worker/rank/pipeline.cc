@@ -286,6 +286,7 @@ StepBatch Pipeline::ReadBatch(const Sampler& sampler, int64_t stage_index, int64
   if (train_->masked()) batch.label_mask_BT = at::empty({B, T}, at::kByte);
   for (int64_t b = 0; b < B; ++b) {
     const ChunkPlace& place = places[static_cast<size_t>(b)];
+    if (plan_.data.document_mask) batch.document_starts.push_back(train_->DocumentStarts(place));
     train_->ReadIds(place, batch.ids_BT.mutable_data_ptr<int64_t>() + b * T);
     if (!train_->masked()) continue;
     train_->ReadLabels(place, batch.label_mask_BT.mutable_data_ptr<uint8_t>() + b * T);

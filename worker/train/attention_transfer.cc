@@ -59,27 +59,49 @@ AttentionTransfer::AttentionTransfer(const Llama& model, const Parameters& param
   }
 }
 
-double AttentionTransfer::TeachLayer(int64_t layer_index, const at::Tensor& x_BTD,
-                                     std::map<std::string, at::Tensor>& gradients,
-                                     at::Tensor& y_BHTd) {
+double AttentionTransfer::TeachSpan(int64_t layer_index, const QkvTensors& in, double share,
+                                    std::map<std::string, at::Tensor>& gradients,
+                                    at::Tensor& y_BHTd) {
   const LayerParameters& layer = parameters_.layer(layer_index);
-  const QkvTensors in = model_.Qkv(x_BTD, layer_index, nullptr);
   const SoftmaxResult teacher = CausalSoftmax(in.q, in.k, in.v);
   y_BHTd = teacher.out_BHTd;
-  const double ranks = static_cast<double>(collective_.size());
-  const double scale = 1.0 / (static_cast<double>(parameters_.num_layers()) * ranks);
+  const auto parts = static_cast<double>(parameters_.num_layers() * collective_.size());
   TransferCall call = CallOf(in, layer, options_.attention, layer_index);
   call.factor = parameters_.options().mixing_factor;
   call.teacher = teacher;
-  call.grad_scale = scale;
+  call.grad_scale = share / parts;
   const TransferResult result = TransferLayer(ObjectiveOf(options_), call);
-  const std::string prefix = LayerPrefix(layer_index);
-  gradients[prefix + "feature_map_q"] = result.d_w_q;
-  gradients[prefix + "feature_map_k"] = result.d_w_k;
-  if (result.d_b_q.defined()) gradients[prefix + "feature_map_q_bias"] = result.d_b_q;
-  if (result.d_b_k.defined()) gradients[prefix + "feature_map_k_bias"] = result.d_b_k;
-  if (result.d_theta.defined()) gradients[prefix + "window_factor"] = result.d_theta;
-  double loss = result.loss / ranks;
+  const auto add = [&](const char* name, const at::Tensor& gradient) {
+    if (!gradient.defined()) return;
+    at::Tensor& sum = gradients[LayerPrefix(layer_index) + name];
+    sum = sum.defined() ? sum.add(gradient) : gradient;
+  };
+  add("feature_map_q", result.d_w_q);
+  add("feature_map_k", result.d_w_k);
+  add("feature_map_q_bias", result.d_b_q);
+  add("feature_map_k_bias", result.d_b_k);
+  add("window_factor", result.d_theta);
+  return result.loss * share;
+}
+
+double AttentionTransfer::TeachLayer(int64_t layer_index, const at::Tensor& x_BTD,
+                                     const std::vector<DocumentSpan>& spans,
+                                     std::map<std::string, at::Tensor>& gradients,
+                                     at::Tensor& y_BHTd) {
+  const QkvTensors in = model_.Qkv(x_BTD, layer_index, nullptr);
+  double loss = 0;
+  if (spans.empty()) {
+    loss = TeachSpan(layer_index, in, 1, gradients, y_BHTd);
+  } else {
+    const auto tokens = static_cast<double>(x_BTD.size(0) * x_BTD.size(1));
+    std::vector<at::Tensor> outputs(spans.size());
+    for (size_t i = 0; i < spans.size(); ++i) {
+      loss += TeachSpan(layer_index, Within(in, spans[i]),
+                        static_cast<double>(spans[i].count) / tokens, gradients, outputs[i]);
+    }
+    y_BHTd = JoinSpans(outputs, spans);
+  }
+  loss /= static_cast<double>(collective_.size());
   collective_.AllReduceSum(std::span<double>(&loss, 1));
   SumGradients(collective_, gradients);
   return loss;
@@ -90,10 +112,11 @@ StepReport AttentionTransfer::Step(int64_t step, const StepBatch& batch) {
   StepReport report;
   report.learning_rate = options_.schedule.At(step);
   const int64_t M = parameters_.num_layers();
+  const std::vector<DocumentSpan> spans = DocumentSpansOf(batch);
   at::Tensor x = model_.Embed(batch.ids_BT), y;
   for (int64_t i = 0; i < M; ++i) {
     std::map<std::string, at::Tensor> gradients;
-    const double loss = TeachLayer(i, x, gradients, y);
+    const double loss = TeachLayer(i, x, spans, gradients, y);
     if (!std::isfinite(loss) || !std::isfinite(GradientNorm(gradients))) {
       throw NonFiniteLoss("attention transfer, step " + std::to_string(step) + ", layer " +
                           std::to_string(i) + ": loss or gradient is not finite (loss " +
@@ -111,10 +134,11 @@ std::vector<double> AttentionTransfer::LossesAndGradients(
     const StepBatch& batch, std::map<std::string, at::Tensor>& gradients) {
   at::NoGradGuard no_gradients;
   std::vector<double> losses;
+  const std::vector<DocumentSpan> spans = DocumentSpansOf(batch);
   at::Tensor x = model_.Embed(batch.ids_BT), y;
   for (int64_t i = 0; i < parameters_.num_layers(); ++i) {
     std::map<std::string, at::Tensor> of_layer;
-    losses.push_back(TeachLayer(i, x, of_layer, y));
+    losses.push_back(TeachLayer(i, x, spans, of_layer, y));
     gradients.merge(of_layer);
     x = model_.FinishLayer(x, y, i, nullptr);
   }

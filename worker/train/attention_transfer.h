@@ -16,6 +16,7 @@
 #include "worker/model/llama.h"
 #include "worker/model/parameters.h"
 #include "worker/train/adamw.h"
+#include "worker/train/document_spans.h"
 #include "worker/train/schedule.h"
 #include "worker/train/stage.h"
 
@@ -45,9 +46,13 @@ class AttentionTransfer final : public TrainingStage {
 
  private:
   // Loss of one layer over all ranks; fills gradients by name. y_BHTd receives the teacher's
-  // output.
+  // output. With spans (document_spans.h) teacher and student attend within each of them.
   double TeachLayer(int64_t layer_index, const at::Tensor& x_BTD,
+                    const std::vector<DocumentSpan>& spans,
                     std::map<std::string, at::Tensor>& gradients, at::Tensor& y_BHTd);
+  // The same of one span, which counts as `share` of the batch; adds to gradients.
+  double TeachSpan(int64_t layer_index, const QkvTensors& in, double share,
+                   std::map<std::string, at::Tensor>& gradients, at::Tensor& y_BHTd);
 
   const Llama& model_;
   const Parameters& parameters_;

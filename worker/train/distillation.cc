@@ -30,11 +30,19 @@ at::Tensor PredictingRows(const at::Tensor& x_BTD, const at::Tensor& label_mask_
 
 }  // namespace
 
-at::Tensor TeacherHiddenState(const Llama& model, const at::Tensor& ids_BT) {
+at::Tensor TeacherHiddenState(const Llama& model, const at::Tensor& ids_BT,
+                              const std::vector<DocumentSpan>& spans) {
   at::Tensor x = model.Embed(ids_BT);
   for (int64_t i = 0; i < model.config().num_layers; ++i) {
     const QkvTensors in = model.Qkv(x, i, nullptr);
-    x = model.FinishLayer(x, CausalSoftmax(in.q, in.k, in.v).out_BHTd, i, nullptr);
+    std::vector<at::Tensor> parts;
+    for (const DocumentSpan& span : spans) {
+      const QkvTensors part = Within(in, span);
+      parts.push_back(CausalSoftmax(part.q, part.k, part.v).out_BHTd);
+    }
+    x = model.FinishLayer(
+        x, spans.empty() ? CausalSoftmax(in.q, in.k, in.v).out_BHTd : JoinSpans(parts, spans), i,
+        nullptr);
   }
   return x;
 }

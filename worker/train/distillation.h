@@ -8,12 +8,16 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <vector>
+
 #include "worker/model/llama.h"
+#include "worker/train/document_spans.h"
 
 namespace tandem {
 
-// (B,T,D): the base's hidden state before its final norm.
-at::Tensor TeacherHiddenState(const Llama& model, const at::Tensor& ids_BT);
+// (B,T,D): the base's hidden state before its final norm; attention stays within the spans, if any.
+at::Tensor TeacherHiddenState(const Llama& model, const at::Tensor& ids_BT,
+                              const std::vector<DocumentSpan>& spans = {});
 
 struct DistillGradient {
   double loss_sum = 0;  // over the targets, in nats

@@ -114,6 +114,19 @@ at::Tensor Finetune::AttendRows(const AttentionInputs& in, int64_t layer_index,
   return y.index_select(0, at::cat({with, without}).argsort().to(y.device()));
 }
 
+at::Tensor Finetune::AttendDocuments(const AttentionInputs& in, int64_t layer_index,
+                                     const std::vector<bool>& dropped,
+                                     const std::vector<DocumentSpan>& spans) const {
+  if (spans.empty()) return AttendRows(in, layer_index, dropped);
+  std::vector<at::Tensor> parts;
+  for (const DocumentSpan& span : spans) {
+    AttentionInputs part = in;
+    part.qkv = Within(in.qkv, span);
+    parts.push_back(AttendRows(part, layer_index, {dropped[static_cast<size_t>(span.row)]}));
+  }
+  return JoinSpans(parts, spans);
+}
+
 Finetune::DropoutRule Finetune::RuleAt(int64_t step) const {
   return [this, step](int64_t sample, int64_t layer_index) {
     return dropout_.IsDropped(step, sample, layer_index);
@@ -144,8 +157,9 @@ NextTokenGradient Finetune::LossAtTop(const StepBatch& batch, const at::Tensor& 
     top.loss_sum *= share;
   }
   if (distill == 0.0) return top;
-  const DistillGradient soft = DistillBackward(model_, x, TeacherHiddenState(model_, batch.ids_BT),
-                                               batch.label_mask_BT, distill / targets);
+  const DistillGradient soft =
+      DistillBackward(model_, x, TeacherHiddenState(model_, batch.ids_BT, DocumentSpansOf(batch)),
+                      batch.label_mask_BT, distill / targets);
   top.loss_sum += distill * soft.loss_sum;
   top.d_x_BTD = top.d_x_BTD.defined() ? top.d_x_BTD.add_(soft.d_x_BTD) : soft.d_x_BTD;
   return top;
@@ -155,6 +169,7 @@ double Finetune::LossAndGradients(const StepBatch& batch, const DropoutRule& is_
                                   GradientMap& gradients) {
   at::NoGradGuard no_gradients;
   const int64_t M = parameters_.num_layers(), B = batch.ids_BT.size(0);
+  const std::vector<DocumentSpan> spans = DocumentSpansOf(batch);
   std::vector<LayerTape> tapes(static_cast<size_t>(M));
   LayerBackwardOptions layer_options;
   // Maps and window factors share a graph; what is not trained is dropped below.
@@ -165,7 +180,9 @@ double Finetune::LossAndGradients(const StepBatch& batch, const DropoutRule& is_
     for (int64_t b = 0; b < B; ++b) {
       dropped[static_cast<size_t>(b)] = is_dropped(batch.first_sample + b, i);
     }
-    const auto attend = [&](const AttentionInputs& in) { return AttendRows(in, i, dropped); };
+    const auto attend = [&](const AttentionInputs& in) {
+      return AttendDocuments(in, i, dropped, spans);
+    };
     x = ForwardLayer(model_, parameters_, i, x, attend, layer_options,
                      tapes[static_cast<size_t>(i)]);
   }

@@ -19,6 +19,7 @@
 #include "worker/model/next_token_loss.h"
 #include "worker/model/parameters.h"
 #include "worker/train/adamw.h"
+#include "worker/train/document_spans.h"
 #include "worker/train/schedule.h"
 #include "worker/train/stage.h"
 #include "worker/train/window_dropout.h"
@@ -60,6 +61,10 @@ class Finetune final : public TrainingStage {
   // Attention of a layer whose window is off in the sequences `dropped`.
   at::Tensor AttendRows(const AttentionInputs& in, int64_t layer_index,
                         const std::vector<bool>& dropped) const;
+  // Span by span with a document mask.
+  at::Tensor AttendDocuments(const AttentionInputs& in, int64_t layer_index,
+                             const std::vector<bool>& dropped,
+                             const std::vector<DocumentSpan>& spans) const;
   DropoutRule RuleAt(int64_t step) const;
   // The loss at the top and its gradient, of this rank's sequences; x is the last hidden state.
   NextTokenGradient LossAtTop(const StepBatch& batch, const at::Tensor& x, double targets) const;

@@ -29,6 +29,9 @@ struct StepBatch {
   // (B,T) uint8, 1: the token is a label, predicted from those before it. Undefined: all are, in
   // the batches of all ranks.
   at::Tensor label_mask_BT = {};
+  // With data.document_mask: where documents begin within each of its sequences, without their own
+  // beginnings (document_spans.h). Empty: attention sees the whole sequence.
+  std::vector<std::vector<int64_t>> document_starts = {};
 };
 
 // All over the global batch.
