@@ -12,8 +12,7 @@ std::vector<Field> AttentionFields() {
        .type = kGroup,
        .words = "Turns queries and keys into the features of linear attention; trained."},
       {.path = "attention.feature_map.kind",
-       .allowed = {"hedgehog"},
-       .later = {"exp", "exp_shifted", "relu", "elu"},
+       .allowed = {"hedgehog", "exp", "exp_shifted", "relu", "elu"},
        .default_value = "hedgehog",
        .words = "hedgehog: softmax of a linear map and of its negative, side by side. exp: their "
                 "exponentials. exp_shifted: the same with the largest entry at 1. relu (with a "
@@ -27,7 +26,6 @@ std::vector<Field> AttentionFields() {
                 "model's head_dim."},
       {.path = "attention.feature_map.tie_kv_heads",
        .type = kFlag,
-       .not_built = true,
        .default_value = "false",
        .words = "One feature map for the keys of each key/value head instead of one per query "
                 "head: smaller state, fewer parameters."},
@@ -35,8 +33,7 @@ std::vector<Field> AttentionFields() {
        .type = kGroup,
        .words = "The softmax branch: each token's nearest keys."},
       {.path = "attention.window.kind",
-       .allowed = {"sliding"},
-       .later = {"terraced"},
+       .allowed = {"sliding", "terraced"},
        .default_value = "sliding",
        .words = "sliding: the last `size` keys, the token's own included. terraced: the token's "
                 "own block of `size` keys up to itself, and the whole block before."},
@@ -72,8 +69,7 @@ std::vector<Field> AttentionFields() {
        .type = kGroup,
        .words = "How the two branches share one denominator."},
       {.path = "attention.mixing.kind",
-       .allowed = {"shared"},
-       .later = {"mass"},
+       .allowed = {"shared", "mass"},
        .default_value = "shared",
        .words = "shared: a window factor weighs the softmax terms. mass: the feature map decides "
                 "how much the window weighs, softmax only what is inside it; for use alone, with "
@@ -91,7 +87,6 @@ std::vector<Field> AttentionFields() {
        .words = "The window factor at the start. Below 1 with sigmoid."},
       {.path = "attention.mixing.affine",
        .type = kFlag,
-       .not_built = true,
        .default_value = "false",
        .words = "The linear branch weighs 1 - the window factor, instead of 1. Only with factor "
                 "sigmoid."},
@@ -100,7 +95,6 @@ std::vector<Field> AttentionFields() {
        .min = 0,
        .max = 1e4,
        .min_open = true,
-       .not_built = true,
        .default_value = "1",
        .words = "Multiplies the window factor when the model is measured and used, not in "
                 "training."},
@@ -111,7 +105,6 @@ std::vector<Field> AttentionFields() {
       {.path = "attention.retain.kv_groups",
        .type = kTexts,
        .max_items = 4096,
-       .not_built = true,
        .default_words = "none",
        .words = "Groups of heads that share a key/value head, each as \"LAYER.GROUP\", or "
                 "\"LAYER\" for all of a layer; counted from 0."},

@@ -119,6 +119,13 @@ void CheckMixing(const v1::JobSpec& spec, ViolationList& out) {
                   "is \"mass\", which cannot be trained; choose recipe inference_hybrid or "
                   "diagnose, or kind shared");
   }
+  const bool is_plain = spec.attention().linear().span() == "outside" && !mixing.affine() &&
+                        mixing.window_gain() == 1;
+  if (mixing.kind() == "mass" && for_use_alone && !is_plain) {
+    out.AddUnless({}, "attention.mixing.kind",
+                  "is \"mass\"; it has no window factor: leave attention.linear.span, "
+                  "attention.mixing.affine and attention.mixing.window_gain at their defaults");
+  }
   if (mixing.affine() && mixing.factor() != "sigmoid") {
     out.AddUnless({"attention.mixing.factor"}, "attention.mixing.affine",
                   "is true; the window factor must be below 1: choose attention.mixing.factor "

@@ -7,15 +7,7 @@ void CheckAttentionBuilt(const AttentionPlan& attention, std::vector<std::string
   const auto refuse = [&](bool is_asked, const std::string& what) {
     if (is_asked) missing.push_back("attention." + what + " is not built into this rank");
   };
-  refuse(attention.feature_map_kind != "hedgehog",
-         "feature_map_kind \"" + attention.feature_map_kind + "\"");
-  refuse(attention.tie_kv_heads, "tie_kv_heads");
-  refuse(attention.window_kind != "sliding", "window_kind \"" + attention.window_kind + "\"");
-  refuse(attention.mixing_kind != "shared", "mixing_kind \"" + attention.mixing_kind + "\"");
-  refuse(attention.mixing_affine, "mixing_affine");
-  refuse(attention.window_gain != 1, "window_gain");
   refuse(attention.cache_size > 0, "cache_size");
-  refuse(!attention.retained.empty(), "retained");
   refuse(attention.retain_auto > 0, "retain_auto");
 }
 

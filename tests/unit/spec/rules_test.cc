@@ -52,6 +52,12 @@ TEST(Rules, EachIsBrokenByItsOwnMistakeAlone) {
        "data.weights has 2 items; must have one per item of data.train, which has 1"},
       {"ssd", [](auto& s) { s.mutable_attention()->mutable_mixing()->set_kind("mass"); },
        "attention.mixing.kind is \"mass\", which cannot be trained"},
+      {"inference_hybrid",
+       [](auto& s) {
+         s.mutable_attention()->mutable_mixing()->set_kind("mass");
+         s.mutable_attention()->mutable_mixing()->set_window_gain(2);
+       },
+       "attention.mixing.kind is \"mass\"; it has no window factor"},
       {"ssd",
        [](auto& s) {
          s.mutable_attention()->mutable_mixing()->set_affine(true);
