@@ -24,6 +24,7 @@ enum class RandomPurpose : uint32_t {
   kLoraInit = 3,
   kBootstrap = 4,
   kTest = 5,
+  kGeneration = 9,
 };
 
 // Draws of one (seed, stage, purpose).

@@ -15,13 +15,15 @@
 namespace tandem {
 namespace {
 
-RankExit Fail(EventChannel& channel, RankExit code, const char* cause, const std::string& text) {
+using Tell = std::function<void(RankMessage)>;
+
+RankExit Fail(const Tell& tell, RankExit code, const char* cause, const std::string& text) {
   Log(LogLevel::kError, "rank_failed", {{"cause", cause}, {"message", text}});
   RankMessage message;
   message.type = "fatal";
   message.kind = cause;
   message.text = text;
-  channel.Send(std::move(message));
+  tell(std::move(message));
   return code;
 }
 
@@ -35,26 +37,30 @@ bool IsOutOfMemory(const c10::Error& error) {
 
 }  // namespace
 
-RankExit RunGuarded(EventChannel& channel, const std::function<RankExit()>& body) {
+RankExit RunGuarded(const Tell& tell, const std::function<RankExit()>& body) {
   try {
     return body();
   } catch (const RankFailure& e) {
-    return Fail(channel, e.exit_code(), e.cause().c_str(), e.what());
+    return Fail(tell, e.exit_code(), e.cause().c_str(), e.what());
   } catch (const NonFiniteLoss& e) {
-    return Fail(channel, RankExit::kNonFiniteLoss, "NONFINITE_LOSS", e.what());
+    return Fail(tell, RankExit::kNonFiniteLoss, "NONFINITE_LOSS", e.what());
   } catch (const CollectiveLost& e) {
-    return Fail(channel, RankExit::kCollectiveLost, "COLLECTIVE_ERROR", e.what());
+    return Fail(tell, RankExit::kCollectiveLost, "COLLECTIVE_ERROR", e.what());
   } catch (const std::bad_alloc& e) {
-    return Fail(channel, RankExit::kOutOfMemory, "OOM", e.what());
+    return Fail(tell, RankExit::kOutOfMemory, "OOM", e.what());
   } catch (const c10::Error& e) {
     const bool is_memory = IsOutOfMemory(e);
-    return Fail(channel, is_memory ? RankExit::kOutOfMemory : RankExit::kBug,
+    return Fail(tell, is_memory ? RankExit::kOutOfMemory : RankExit::kBug,
                 is_memory ? "OOM" : "BUG", e.what());
   } catch (const std::exception& e) {
-    return Fail(channel, RankExit::kBug, "BUG", e.what());
+    return Fail(tell, RankExit::kBug, "BUG", e.what());
   } catch (...) {
-    return Fail(channel, RankExit::kBug, "BUG", "an exception that is no std::exception");
+    return Fail(tell, RankExit::kBug, "BUG", "an exception that is no std::exception");
   }
+}
+
+RankExit RunGuarded(EventChannel& channel, const std::function<RankExit()>& body) {
+  return RunGuarded([&channel](RankMessage message) { channel.Send(std::move(message)); }, body);
 }
 
 }  // namespace tandem

@@ -1,4 +1,5 @@
 // tandem-rank: one process of an attempt, started by mpirun. Usage: tandem-rank --plan FILE
+// or, alone, a writer of text: tandem-rank --generate FILE (generate.h)
 //
 // Reads the plan, meets the other ranks over MPI and the agent over its socket, and runs the
 // pipeline. Exit codes: RankExit in worker/plan/messages.h.
@@ -18,6 +19,7 @@
 #include "worker/comm/mpi_collective.h"
 #include "worker/plan/plan.h"
 #include "worker/rank/event_channel.h"
+#include "worker/rank/generate.h"
 #include "worker/rank/guard.h"
 #include "worker/rank/pipeline.h"
 
@@ -32,7 +34,7 @@ int LeaveBeforeStart(RankExit code, const std::string& message) {
 
 Result<Plan> ReadPlan(int argc, char** argv) {
   if (argc != 3 || std::string(argv[1]) != "--plan") {
-    return InvalidArgument("usage: tandem-rank --plan FILE");
+    return InvalidArgument("usage: tandem-rank --plan FILE, or tandem-rank --generate FILE");
   }
   TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(argv[2], int64_t{1} << 26));
   return PlanFromJson(text);
@@ -62,6 +64,9 @@ int Main(int argc, char** argv) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   // Bitwise repeatable sums: MKL must not choose fewer threads when the machine is busy.
   setenv("MKL_DYNAMIC", "FALSE", 1);
+  if (argc == 3 && std::string(argv[1]) == "--generate") {
+    return static_cast<int>(GenerateFromFile(argv[2]));
+  }
   const Result<Plan> plan = ReadPlan(argc, argv);
   if (!plan.ok()) return LeaveBeforeStart(RankExit::kBadPlan, plan.status().ToString());
 
