@@ -28,13 +28,6 @@ namespace {
 constexpr auto kLook = std::chrono::milliseconds(50);
 constexpr int64_t kDrainPatienceMs = 90'000;  // above the worker's own 60 s
 
-struct RunOptions {
-  std::string file;
-  std::string work = "work";
-  int64_t threads = 0;
-  std::string require_verdict;
-};
-
 // The run of one job file in one work folder.
 class Run {
  public:
@@ -146,11 +139,11 @@ class Run {
   std::atomic<bool> interrupted_ = false;
 };
 
-int RunJob(Invocation& invocation, const RunOptions& options) {
-  auto file = ReadJobFile(options.file);
-  if (!file) return kExitUsage;
-  if (const auto faults = FaultsOfPaths(file->parsed); !faults.empty()) {
-    PrintErr(FaultLines(file->path, faults));
+}  // namespace
+
+int RunJob(Invocation& invocation, const RunOptions& options, JobFile file) {
+  if (const auto faults = FaultsOfPaths(file.parsed); !faults.empty()) {
+    PrintErr(FaultLines(file.path, faults));
     return kExitUsage;
   }
   const std::string work = AbsolutePath(options.work);
@@ -158,10 +151,8 @@ int RunJob(Invocation& invocation, const RunOptions& options) {
     return Fail(status.WithContext("--work " + options.work));
   const auto bin = OwnFolder();
   if (!bin.ok()) return Fail(bin.status());
-  return Run(invocation, options, std::move(*file), work, *bin).Execute();
+  return Run(invocation, options, std::move(file), work, *bin).Execute();
 }
-
-}  // namespace
 
 void AddRun(CLI::App& app, Invocation& invocation) {
   const auto options = std::make_shared<RunOptions>();
@@ -178,7 +169,10 @@ void AddRun(CLI::App& app, Invocation& invocation) {
       ->type_name("N");
   AddRequireVerdict(*verb, options->require_verdict);
   verb->callback([&invocation, options] {
-    invocation.action = [&invocation, options] { return RunJob(invocation, *options); };
+    invocation.action = [&invocation, options] {
+      auto file = ReadJobFile(options->file);
+      return file ? RunJob(invocation, *options, std::move(*file)) : kExitUsage;
+    };
   });
 }
 

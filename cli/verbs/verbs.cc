@@ -47,6 +47,8 @@ void AddVerbs(CLI::App& app, Invocation& invocation) {
   AddReport(app, invocation);
   AddCompare(app, invocation);
   AddWorkers(app, invocation);
+  AddGenerate(app, invocation);
+  AddDiagnose(app, invocation);
   AddVersion(app, invocation);
   app.require_subcommand(1);
 }

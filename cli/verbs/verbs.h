@@ -2,12 +2,14 @@
 // sets Invocation::action, which main runs.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "cli/interrupt.h"
+#include "cli/job_file.h"
 #include "cli/output.h"
 
 namespace CLI {
@@ -39,6 +41,8 @@ void AddReport(CLI::App& app, Invocation& invocation);
 void AddWorkers(CLI::App& app, Invocation& invocation);
 void AddCompare(CLI::App& app, Invocation& invocation);
 void AddSweep(CLI::App& app, Invocation& invocation);
+void AddGenerate(CLI::App& app, Invocation& invocation);
+void AddDiagnose(CLI::App& app, Invocation& invocation);
 void AddVersion(CLI::App& app, Invocation& invocation);
 
 // A subcommand with -o, which also takes the global options behind it.
@@ -53,6 +57,15 @@ void AddVerbs(CLI::App& app, Invocation& invocation);
 // Watches a job to its end and tells the outcome; Ctrl-C detaches. Used by `watch` and `submit
 // --watch`.
 int WatchToEnd(Invocation& invocation, const std::string& job, const std::string& require_verdict);
+
+// What `run` and `diagnose` do: one job in a cluster of its own below a work folder.
+struct RunOptions {
+  std::string file;
+  std::string work = "work";
+  int64_t threads = 0;
+  std::string require_verdict;
+};
+int RunJob(Invocation& invocation, const RunOptions& options, JobFile file);
 
 // Words for a shell: quoted where needed.
 std::string ShellWords(const std::vector<std::string>& words);

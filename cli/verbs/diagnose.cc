@@ -1,0 +1,152 @@
+// tandem diagnose: the component report of a model that is already exported. A job of recipe
+// `diagnose`, which trains nothing, run like `tandem run`.
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/files.h"
+#include "cli/embedded.h"
+#include "cli/exit_code.h"
+#include "cli/verbs/verbs.h"
+
+namespace tandem::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kMaxJsonBytes = int64_t{1} << 26;
+constexpr char kExampleText[] = "../../examples/text/validation.jsonl.xz";
+
+struct DiagnoseOptions {
+  std::string model, base;
+  std::vector<std::string> data;
+  int64_t length = 0;
+  RunOptions run;
+};
+
+json ReadJson(const std::string& path) {
+  const auto text = ReadFile(path, kMaxJsonBytes);
+  return text.ok() ? json::parse(*text, nullptr, /*allow_exceptions=*/false) : json();
+}
+
+// The value at a pointer, or null.
+json At(const json& object, const char* pointer) {
+  const json::json_pointer at(pointer);
+  return object.is_object() && object.contains(at) ? object.at(at) : json();
+}
+
+bool AreFiles(const json& paths) {
+  return paths.is_array() && !paths.empty() && std::ranges::all_of(paths, [](const json& path) {
+           return path.is_string() && PathExists(path.get<std::string>());
+         });
+}
+
+// Text given, text that the model was measured on before, or the example's; null: none is there.
+json TextFor(const DiagnoseOptions& options, const json& manifest) {
+  if (!options.data.empty()) return options.data;
+  if (json known = At(manifest, "/spec/data/validation"); AreFiles(known)) return known;
+  const auto bin = OwnFolder();
+  if (!bin.ok()) return {};
+  const std::string example = AbsolutePath(JoinPath(*bin, kExampleText));
+  return PathExists(example) ? json::array({example}) : json();
+}
+
+// A name that jobs may have.
+std::string JobName(const std::string& folder) {
+  std::string name = "diagnose-";
+  for (const char c : std::filesystem::path(AbsolutePath(folder)).filename().string()) {
+    const bool plain = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+    name += plain ? c : c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : '-';
+  }
+  name.resize(std::min<size_t>(name.size(), 60));
+  while (name.back() == '-') name.pop_back();
+  return name;
+}
+
+// The job file as JSON text, which is YAML; says what it measures on.
+std::optional<std::string> JobText(const DiagnoseOptions& options) {
+  const json manifest = ReadJson(JoinPath(options.model, "manifest.json"));
+  json job = {{"name", JobName(options.model)}, {"recipe", "diagnose"}};
+  job["model"]["path"] = AbsolutePath(options.model);
+  if (!options.base.empty()) job["model"]["base"] = AbsolutePath(options.base);
+  if (options.base.empty()) {
+    const json known = At(manifest, "/spec/model/path");
+    if (known.is_string() && IsFolder(known.get<std::string>())) job["model"]["base"] = known;
+  }
+  const json text = TextFor(options, manifest);
+  if (text.is_null()) {
+    Fail(InvalidArgument("no text to measure on; give some with --data FILE"));
+    return std::nullopt;
+  }
+  for (const json& path : text) {
+    const auto file = AbsolutePath(path.get<std::string>());
+    job["data"]["validation"].push_back(file);
+    PrintErr("measuring on " + file + "\n");
+  }
+  const json length = At(manifest, "/spec/data/sequence_length");
+  if (length.is_number_integer()) job["data"]["sequence_length"] = length;
+  if (options.length > 0) job["data"]["sequence_length"] = options.length;
+  return job.dump(1);
+}
+
+Status CheckFolder(const std::string& folder) {
+  if (!IsFolder(folder)) {
+    return NotFound(folder + " is no folder; give the folder of an exported model");
+  }
+  const json config = ReadJson(JoinPath(folder, "config.json"));
+  if (At(config, "/hybrid").is_object()) return Status::Ok();
+  return InvalidArgument(folder +
+                         " is not an exported model: its config.json has no object \"hybrid\"");
+}
+
+int Diagnose(Invocation& invocation, const DiagnoseOptions& options) {
+  if (const Status status = CheckFolder(options.model); !status.ok()) return Fail(status);
+  const auto text = JobText(options);
+  if (!text) return kExitUsage;
+  ParseOutcome outcome = ReadSpec(*text, std::filesystem::current_path().string());
+  if (!outcome.violations.empty()) {
+    for (Violation& violation : outcome.violations) violation.line = 0;
+    PrintErr(FaultLines("diagnose", outcome.violations));
+    return kExitUsage;
+  }
+  outcome.parsed.lines.clear();
+  return RunJob(invocation, options.run, JobFile{"diagnose", std::move(outcome.parsed)});
+}
+
+}  // namespace
+
+void AddDiagnose(CLI::App& app, Invocation& invocation) {
+  const auto options = std::make_shared<DiagnoseOptions>();
+  CLI::App* verb = AddVerb(app, invocation, "diagnose",
+                           "Measure what each component of an exported model is worth");
+  verb->add_option("model", options->model, "Folder of the exported model")
+      ->required()
+      ->type_name("DIR");
+  verb->add_option("--base", options->base,
+                   "The model that was converted, the reference; default: the one the export "
+                   "names, else its own weights with softmax")
+      ->type_name("DIR");
+  verb->add_option(
+          "--data", options->data,
+          "Text to measure on; default: what the export was measured on, else the example's")
+      ->type_name("FILE");
+  verb->add_option("--length", options->length,
+                   "Tokens per sequence; default: the length it was trained at")
+      ->check(CLI::Range(int64_t{16}, int64_t{1} << 24))
+      ->type_name("N");
+  verb->add_option("--work", options->run.work, "Folder for everything that the run writes")
+      ->type_name("DIR")
+      ->capture_default_str();
+  verb->add_option("--threads", options->run.threads, "CPU threads; default: all cores")
+      ->check(CLI::Range(int64_t{1}, int64_t{1024}))
+      ->type_name("N");
+  AddRequireVerdict(*verb, options->run.require_verdict);
+  verb->callback([&invocation, options] {
+    invocation.action = [&invocation, options] { return Diagnose(invocation, *options); };
+  });
+}
+
+}  // namespace tandem::cli
