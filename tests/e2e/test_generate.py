@@ -86,7 +86,7 @@ def test_text_goes_to_stdout_and_figures_to_stderr(model):
     ([ROOT / "examples", "--prompt", "x"], 2, ["config.json"]),
     ([BASE, "--prompt", "x", "--mode", "hybrid"], 1, ["base model"]),
     ([BASE, "--prompt", "x", "--max-tokens", 0], 2, ["max-tokens"]),
-    ([BASE, "--prompt", "x", "-o", "yaml"], 1, ["yaml"]),
+    ([BASE, "--prompt", "x", "-o", "yaml"], 2, ["yaml"]),
 ])
 def test_what_cannot_be_written_is_said(arguments, code, words):
     done = tandem("generate", *arguments)
