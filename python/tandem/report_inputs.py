@@ -102,6 +102,8 @@ def read_metrics(inputs, path):
             if line is None:
                 continue  # a killed rank leaves half a line
             inputs.steps.setdefault(line["stage_index"], {})[line["step"]] = line
+            if line.get("reused"):
+                continue  # made by another job, whose cost it was
             inputs.measured_seconds += number(line.get("seconds")) or 0.0
             inputs.measured_tokens += int(number(line.get("tokens")) or 0)
 

@@ -7,7 +7,7 @@ from html import escape
 
 from tandem.report_charts import heat_map
 from tandem.report_inputs import number
-from tandem.report_story import served_mode
+from tandem.report_story import recipe_of, served_mode
 from tandem.report_words import COMPONENTS, bar, figure, missing, percent, section, signed, table
 
 HEADLINES = {
@@ -40,6 +40,12 @@ def verdict(inputs):
         return (
             '<section class="verdict unknown"><p class="word">Not evaluated</p><p>The job has no '
             "evaluation, so nothing can be said about its components.</p></section>\n"
+        )
+    if recipe_of(inputs) == "window_control":
+        return (
+            '<section class="verdict unknown"><p class="word">A control, not a conversion</p><p>'
+            "The window alone, trained: what a conversion must beat to be worth its trouble. It "
+            "has no linear branch to judge.</p></section>\n"
         )
     window = inputs.plan.get("attention", {}).get("window_size", "a few")
     meaning = MEANING[word].format(window=escape(str(window)))

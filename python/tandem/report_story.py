@@ -49,16 +49,12 @@ def served_mode(inputs):
 def story(inputs):
     if not inputs.plan:
         return ""
-    attention = inputs.plan.get("attention", {})
-    base = os.path.basename(str(inputs.plan.get("model", "")).rstrip("/")) or "the base model"
     recipe = recipe_of(inputs)
-    window = attention.get("window_size", "a few")
+    name = inputs.plan.get("converted") if recipe == "diagnose" else inputs.plan.get("model")
+    model = os.path.basename(str(name or "").rstrip("/")) or "the model"
     words = (
-        f"<p>In the base model <b>{escape(base)}</b> every token looks back at every earlier one "
-        "(softmax attention): the longer the text, the dearer the next token. This job replaced "
-        "that by two cheap components: a <b>window</b>, softmax attention over the last "
-        f"{escape(str(window))} tokens, and a <b>linear branch</b>, which carries everything older "
-        "in a memory of fixed size."
+        "<p>In a Transformer every token looks back at every earlier one (softmax attention): the "
+        f"longer the text, the dearer the next token. {change_words(inputs, recipe, model)}"
     )
     kept = inputs.evaluation.get("retained") or []
     if kept:
@@ -71,3 +67,19 @@ def story(inputs):
         words += "<p>The stages were given one by one. "
     words += f"The model is used with {SERVED[served_mode(inputs)]}.</p>"
     return section("What was done", words)
+
+
+def change_words(inputs, recipe, model):
+    window = escape(str(inputs.plan.get("attention", {}).get("window_size", "a few")))
+    components = (
+        f"a <b>window</b>, softmax attention over the last {window} tokens, and a <b>linear "
+        "branch</b>, which carries everything older in a memory of fixed size."
+    )
+    if recipe == "window_control":
+        return (
+            f"This job cut <b>{escape(model)}</b> down to a <b>window</b> of the last {window} "
+            "tokens and trained that, to see how far a window alone gets."
+        )
+    if recipe == "diagnose":
+        return f"This job measured <b>{escape(model)}</b>, which has two components: {components}"
+    return f"This job replaced that in <b>{escape(model)}</b> by two cheap components: {components}"

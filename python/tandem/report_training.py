@@ -96,7 +96,8 @@ def stage_row(inputs, index, stage):
     )
     title = TITLES.get(stage.get("kind"), str(stage.get("kind")))
     what = stage_words(stage)
-    if not lines and inputs.evaluation and inputs.attempts:
+    reused = any(line.get("reused") for line in lines.values())
+    if reused or (not lines and inputs.evaluation and inputs.attempts):
         what += "; no step was made here: the result of an equal stage was taken over"
     return (
         f'<tr><td><span class="who">{escape(title)}</span>'

@@ -182,6 +182,13 @@ TEST(ComparisonText, OtherBasesAreSaid) {
   EXPECT_EQ(text.find("the base "), std::string::npos) << "there is no one base";
 }
 
+TEST(ComparisonText, AControlIsNotJudged) {
+  ComparedJob control = Old();
+  control.report["recipe"] = "window_control";
+  const std::string text = ComparisonText(ComparisonJson({control}), TextStyle{});
+  EXPECT_NE(text.find("lolcats   control "), std::string::npos) << text;
+}
+
 TEST(ComparisonCsv, ALinePerJobAndMode) {
   const std::string csv = ComparisonCsv(ComparisonJson({Old(), New()}));
   EXPECT_TRUE(csv.starts_with(

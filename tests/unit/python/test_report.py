@@ -93,6 +93,14 @@ def test_odd_optional_parts_give_a_page(tmp_path, key, value):
     assert_self_contained(page_of(write_job(tmp_path / "job", {**FULL, key: value})))
 
 
+def test_a_control_is_not_judged_and_a_diagnosis_converts_nothing(tmp_path):
+    page = page_of(write_job(tmp_path / "a", {**COLLAPSED, "recipe": "window_control"}))
+    assert "A control, not a conversion" in page and "is bypassed</p>" not in page
+    plan = {**PLAN, "recipe": "diagnose", "converted": "/models/other", "stages": []}
+    page = page_of(write_job(tmp_path / "b", COLLAPSED, plan))
+    assert "measured <b>other</b>" in page and "No training" in page
+
+
 def test_a_stage_that_was_taken_over_says_so(tmp_path):
     job = write_job(tmp_path / "job")
     for attempt in (job / "attempts").iterdir():
@@ -100,6 +108,17 @@ def test_a_stage_that_was_taken_over_says_so(tmp_path):
         kept = [line for line in lines if "attention_transfer" not in line]
         (attempt / "metrics.jsonl").write_text("".join(kept))
     assert "the result of an equal stage was taken over" in page_of(job)
+
+
+def test_steps_of_another_job_are_shown_but_cost_nothing(tmp_path):
+    job = write_job(tmp_path / "job")
+    first = job / "attempts" / "1" / "metrics.jsonl"
+    lines = [json.loads(line) for line in first.read_text().splitlines()[:300]]
+    first.write_text("".join(json.dumps({**line, "reused": True}) + "\n" for line in lines))
+    inputs = report_inputs.read_inputs(str(job))
+    assert len(inputs.steps[0]) == 300 and inputs.measured_tokens == 300 * 2048
+    page = report.render(inputs)
+    assert "1. Attention transfer" in page and "an equal stage was taken over" in page
 
 
 def test_collapsed_page_warns_in_plain_words(tmp_path):
