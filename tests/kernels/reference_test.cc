@@ -93,6 +93,82 @@ INSTANTIATE_TEST_SUITE_P(Reference, HybridGradientTest,
                                            HybridCase{3, 2, false}, HybridCase{3, 2, true},
                                            HybridCase{4, 0, true}));
 
+TEST(Reference, EveryOptionAgreesWithDifferences) {
+  Options terraced{3, 0}, affine{3, 2}, gain{3, 0}, off{3, 2}, all{2, 1, true};
+  terraced.terraced = true;
+  affine.affine = true;
+  gain.gain = 3;
+  off.window_off = true;
+  all.terraced = all.affine = true;
+  for (const Options& options : {terraced, affine, gain, off, all}) {
+    Example e = MakeExample(19);
+    for (double& gamma : e.in.gamma) gamma = 0.2 + gamma / 10;  // below 1, for affine
+    const auto loss = [&] {
+      return Weighted(reference::Hybrid(e.sizes, options, e.in).out, e.upstream);
+    };
+    const HybridGradient g = reference::HybridBackward(e.sizes, options, e.in, e.upstream);
+    ExpectClose("d_q", g.d_q, CentralDifferences(e.in.q, loss), kDifferenceTolerance);
+    ExpectClose("d_k", g.d_k, CentralDifferences(e.in.k, loss), kDifferenceTolerance);
+    ExpectClose("d_v", g.d_v, CentralDifferences(e.in.v, loss), kDifferenceTolerance);
+    ExpectClose("d_phi_q", g.d_phi_q, CentralDifferences(e.in.phi_q, loss), kDifferenceTolerance);
+    ExpectClose("d_phi_k", g.d_phi_k, CentralDifferences(e.in.phi_k, loss), kDifferenceTolerance);
+    // With the window off gamma cancels: its gradient is zero beside a loss of order 1.
+    ExpectClose("d_gamma", g.d_gamma, CentralDifferences(e.in.gamma, loss), kDifferenceTolerance,
+                options.window_off ? 1.0 : 1e-300);
+  }
+}
+
+TEST(Reference, TerracedWindowsHoldTheirOwnBlockAndTheOneBefore) {
+  Options options{4, 1};
+  options.terraced = true;
+  int64_t pairs = 0;
+  for (int64_t i = 0; i < 16; ++i)
+    for (int64_t j = 0; j < 16; ++j) {
+      const bool wanted = j <= i && (j / 4 >= i / 4 - 1 || j < 1);
+      EXPECT_EQ(reference::InSoftmaxSet(options, i, j), wanted) << i << " " << j;
+      pairs += reference::InSoftmaxSet(options, i, j) && reference::InLinearSet(options, i, j);
+    }
+  EXPECT_EQ(pairs, 0);  // nothing counts twice
+}
+
+TEST(Reference, MassMixingSplitsByTheMapsMass) {
+  Example e = MakeExample(20);
+  Options options{3, 0};
+  options.mass = true;
+  const reference::HybridOutput got = reference::Hybrid(e.sizes, options, e.in);
+  const Array window = reference::SoftmaxOnly(e.sizes, options, e.in);
+  // Row 0: the window is all there is.
+  for (size_t c = 0; c < 8; ++c) EXPECT_NEAR(got.out[c], window[c], 1e-14);
+  EXPECT_EQ(got.linear_mass[0], 0.0);
+  // Equal features: the share of the linear branch is its share of the keys.
+  e.in.phi_q.assign(e.in.phi_q.size(), 0.5);
+  e.in.phi_k.assign(e.in.phi_k.size(), 0.5);
+  const reference::HybridOutput even = reference::Hybrid(e.sizes, options, e.in);
+  EXPECT_NEAR(even.linear_mass[6], 4.0 / 7.0, 1e-14);
+}
+
+TEST(Reference, EveryOtherMapAgreesWithDifferences) {
+  using reference::MapKind;
+  for (const MapKind kind : {MapKind::kExp, MapKind::kExpShifted, MapKind::kRelu, MapKind::kElu}) {
+    Sizes s{1, 2, 1, 5, 8, 8};
+    s.features = kind == MapKind::kRelu || kind == MapKind::kElu ? 8 : 16;
+    Random random(21);
+    Array x = random.Normal(s.tokens * s.dim, 1), w = random.Normal(s.heads * s.dim * s.map_dim, 1),
+          bias = random.Normal(s.heads, 0.3);
+    if (kind != MapKind::kRelu) bias.clear();
+    const Array upstream = random.Normal(s.heads * s.tokens * s.features, 1);
+    const auto loss = [&] {
+      return Weighted(reference::FeatureMap(s, kind, x, w, bias), upstream);
+    };
+    const reference::FeatureMapGradient g =
+        reference::FeatureMapBackward(s, kind, x, w, bias, upstream);
+    ExpectClose("d_x", g.d_x, CentralDifferences(x, loss), kDifferenceTolerance);
+    ExpectClose("d_w", g.d_w, CentralDifferences(w, loss), kDifferenceTolerance);
+    if (!bias.empty())
+      ExpectClose("d_bias", g.d_bias, CentralDifferences(bias, loss), kDifferenceTolerance);
+  }
+}
+
 TEST(Reference, DetachedMaximumChangesOnlyScores) {
   const Example e = MakeExample(12);
   const HybridGradient through =
