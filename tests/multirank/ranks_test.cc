@@ -55,6 +55,40 @@ TEST_F(Ranks, OneAndTwoRanksHaveTheSameLosses) {
   }
 }
 
+// A second source with a mask, drawn three times as often; attention stays within documents.
+void AddMaskedSource(const std::string& folder) {
+  const auto documents = RandomDocuments(40, 3);
+  std::vector<std::vector<uint8_t>> labels;
+  for (size_t i = 0; i < documents.size(); ++i) {
+    labels.emplace_back(documents[i].size(), uint8_t{0});
+    for (size_t t = 150 - i; t < labels[i].size(); ++t) labels[i][t] = 1;
+  }
+  ASSERT_TRUE(WriteShard(folder + "/answers", MakeShard(documents)).ok());
+  ASSERT_TRUE(WriteShard(folder + "/answers.mask", MakeShard(labels)).ok());
+  auto manifest = nlohmann::json::parse(*ReadFile(folder + "/manifest.json"));
+  manifest["train_shards"] = {{{"name", "train"}, {"weight", 1}},
+                              {{"name", "answers"}, {"weight", 3}}};
+  for (const char* name : {"answers.bin", "answers.idx", "answers.mask.bin", "answers.mask.idx"}) {
+    manifest["files"][name] = {{"sha256", *Sha256OfFile(folder + "/" + name)}};
+  }
+  ASSERT_TRUE(WriteFileDurably(folder + "/manifest.json", manifest.dump()).ok());
+}
+
+// Ranks have different numbers of labels: the loss is the mean over those of all.
+TEST_F(Ranks, OneAndTwoRanksAgreeOnMasksAndWeights) {
+  Plan one = NewJob("one"), two = NewJob("two");
+  for (Plan* plan : {&one, &two}) {
+    AddMaskedSource(plan->data.tokens);
+    plan->data.document_mask = true;
+  }
+  ASSERT_EQ(Run(one, 1), 0) << ErrorsOf(one);
+  ASSERT_EQ(Run(two, 2), 0) << ErrorsOf(two);
+  const auto a = LossesOf(one), b = LossesOf(two);
+  ASSERT_EQ(a.size(), 20U);
+  ASSERT_EQ(b.size(), 20U);
+  for (const auto& [step, loss] : a) EXPECT_NEAR(b.at(step), loss, 1e-5 * std::abs(loss)) << step;
+}
+
 // Kills mpirun's whole group once `lines` steps are written, then resumes with a new epoch.
 TEST_F(Ranks, AKilledRunEndsBitForBitLikeAnUndisturbedOne) {
   const Plan calm = NewJob("calm");
@@ -84,6 +118,15 @@ TEST_F(Ranks, FailuresHaveTheirExitCodes) {
   Plan odd = NewJob("odd");
   odd.stages[0].batch_size = 3;
   EXPECT_EQ(Run(odd, 2), static_cast<int>(RankExit::kBadPlan));
+
+  const Plan foreign = NewJob("foreign");
+  const std::string manifest = foreign.data.tokens + "/manifest.json";
+  auto json = nlohmann::json::parse(*ReadFile(manifest));
+  json["tokenizer_sha256"] = std::string(64, 'f');
+  ASSERT_TRUE(WriteFileDurably(manifest, json.dump()).ok());
+  EXPECT_EQ(Run(foreign, 1), static_cast<int>(RankExit::kDataOrStorage));
+  EXPECT_NE(ErrorsOf(foreign).find("prepare again with this model"), std::string::npos)
+      << ErrorsOf(foreign);
 
   Plan wild = NewJob("wild");
   wild.model = work_ + "/nan_model";
