@@ -119,17 +119,18 @@ Result<int64_t> WriteExportWeights(const Llama& model, const Parameters& paramet
 }
 
 Result<ExportedWeights> ReadExportWeights(const std::string& folder, const ModelConfig& config,
-                                          const ParameterOptions& options) {
+                                          const ParameterOptions& options,
+                                          const ComputeDevice& device) {
   TANDEM_ASSIGN_OR_RETURN(const SafetensorsModel files, SafetensorsModel::Open(folder));
   std::map<std::string, at::Tensor> weights;
   for (const TensorView& want : ExpectedTensors(config)) {
     TANDEM_ASSIGN_OR_RETURN(weights[want.name], Widened(files, want));
   }
   ExportedWeights exported;
-  exported.model = std::make_unique<Llama>(config, weights);
+  exported.model = std::make_unique<Llama>(config, weights, device);
   ParameterOptions without_lora = options;
   without_lora.lora = LoraOptions();
-  exported.parameters = std::make_unique<Parameters>(config, without_lora);
+  exported.parameters = std::make_unique<Parameters>(config, without_lora, device.device);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const LayerParameters& layer = exported.parameters->layer(i);
     for (const auto& [name, into] : ConversionTensors(layer, i)) {

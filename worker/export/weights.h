@@ -41,6 +41,7 @@ struct ExportedWeights {
   std::unique_ptr<Parameters> parameters;
 };
 Result<ExportedWeights> ReadExportWeights(const std::string& folder, const ModelConfig& config,
-                                          const ParameterOptions& options);
+                                          const ParameterOptions& options,
+                                          const ComputeDevice& device = {});
 
 }  // namespace tandem

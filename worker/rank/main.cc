@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <string>
@@ -91,5 +92,8 @@ int Main(int argc, char** argv) {
 }  // namespace tandem
 
 int main(int argc, char** argv) {
-  return tandem::Main(argc, argv);
+  const int code = tandem::Main(argc, argv);
+  // Everything of ours is closed. CUDA's libraries, loaded late, do not survive static destructors.
+  std::fflush(nullptr);
+  std::_Exit(code);
 }

@@ -10,6 +10,7 @@
 #include "base/files.h"
 #include "base/log.h"
 #include "worker/export/weights.h"
+#include "worker/model/device.h"
 #include "worker/model/model_digest.h"
 #include "worker/rank/component_losses.h"
 #include "worker/rank/failure.h"
@@ -62,7 +63,8 @@ Pipeline::Pipeline(const Plan& plan, Collective& collective, EventChannel& chann
   base_sha256_ = collective_.Broadcast(base_sha256_, 0);
   LoadTokens();
   if (parameters_ == nullptr) {
-    parameters_ = std::make_unique<Parameters>(model_->config(), ParameterOptionsOf(plan));
+    parameters_ = std::make_unique<Parameters>(model_->config(), ParameterOptionsOf(plan),
+                                               model_->device().device);
     DrawLoraStart(plan.seed, *parameters_);
   }
   stage_cache_ = std::make_unique<StageCache>(plan_, base_sha256_);
@@ -79,17 +81,19 @@ Pipeline::Pipeline(const Plan& plan, Collective& collective, EventChannel& chann
 }
 
 void Pipeline::LoadModels() {
+  const ComputeDevice device =
+      ValueOr(OpenDevice(plan_.device, plan_.base_dtype, collective_.rank()), RequirePlan);
   if (plan_.converted.empty()) {
-    model_ = ValueOr(Llama::Load(plan_.model), RequireData);
+    model_ = ValueOr(Llama::Load(plan_.model, device), RequireData);
     return;
   }
   const ModelConfig config = ValueOr(ReadModelConfig(plan_.converted), RequireData);
-  ExportedWeights weights =
-      ValueOr(ReadExportWeights(plan_.converted, config, ParameterOptionsOf(plan_)), RequireData);
+  ExportedWeights weights = ValueOr(
+      ReadExportWeights(plan_.converted, config, ParameterOptionsOf(plan_), device), RequireData);
   model_ = std::move(weights.model);
   parameters_ = std::move(weights.parameters);
   if (plan_.model == plan_.converted) return;
-  reference_ = ValueOr(Llama::Load(plan_.model), RequireData);
+  reference_ = ValueOr(Llama::Load(plan_.model, device), RequireData);
   if (reference_->config().vocab_size == config.vocab_size) return;
   RequireData(InvalidArgument("model.base " + plan_.model + " has vocab_size " +
                               std::to_string(reference_->config().vocab_size) + ", model.path " +
