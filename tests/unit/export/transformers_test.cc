@@ -16,8 +16,9 @@ const std::string& Python() {
   return python;
 }
 
-int RunPython(const std::string& arguments) {
-  const std::string command = std::string("PYTHONPATH=") + TANDEM_SOURCE_DIR +
+// `before`: a folder that stands before the rest on PYTHONPATH, with ':' at its end.
+int RunPython(const std::string& arguments, const std::string& before = "") {
+  const std::string command = "PYTHONPATH=" + before + TANDEM_SOURCE_DIR +
                               "/python HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 " + Python() + " " +
                               arguments + " 2>&1";
   return std::system(command.c_str());
@@ -82,6 +83,10 @@ TEST(Transformers, LoadsEveryKindAndGivesTheSameLogits) {
     arguments += " " + name + "=" + jobs[name]->Artifact("");
   }
   EXPECT_EQ(RunPython(arguments), 0);
+  const std::string older = std::string(TANDEM_SOURCE_DIR) + "/.venv-tests-4";
+  if (PathExists(older)) {
+    EXPECT_EQ(RunPython(arguments, older + ":"), 0);  // transformers 4
+  }
 }
 
 TEST(Transformers, TheCheckSeesADifference) {
