@@ -1,8 +1,10 @@
+#include "worker/evaluate/bootstrap.h"
+
 #include <algorithm>
 #include <cmath>
 
+#include "base/status.h"
 #include "worker/data/philox.h"
-#include "worker/evaluate/evaluate.h"
 
 namespace tandem {
 namespace {

@@ -1,187 +1,258 @@
 #include "worker/evaluate/evaluate.h"
 
-#include <ATen/ops/empty.h>
+#include <c10/core/CachingDeviceAllocator.h>
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
+#include <nlohmann/json.hpp>
 
 #include "base/clock.h"
-#include "worker/evaluate/passkey.h"
-#include "worker/model/evaluation_forward.h"
-#include "worker/model/plan_form.h"
+#include "base/files.h"
+#include "worker/evaluate/bootstrap.h"
+#include "worker/evaluate/passes.h"
 
 namespace tandem {
 namespace {
 
-// The passes over the validation text: six modes and the probe.
-struct Pass {
-  const char* name;
-  ComponentMode mode;
-  bool state_swap = false;
-};
+// The passes over the validation text: six modes, the probe, and the control that needs no
+// training.
 constexpr const char* kSwapPass = "state_swap";
-constexpr Pass kPasses[] = {
-    {"softmax", ComponentMode::kSoftmax},        {"hybrid", ComponentMode::kHybrid},
-    {"window_only", ComponentMode::kWindowOnly}, {"linear_only", ComponentMode::kLinearOnly},
-    {"sinks_only", ComponentMode::kSinksOnly},   {"none", ComponentMode::kNone},
-    {kSwapPass, ComponentMode::kHybrid, true}};
+constexpr const char* kTrainingFreePass = "training_free";
+constexpr ComponentMode kComponents[] = {ComponentMode::kSoftmax,    ComponentMode::kHybrid,
+                                         ComponentMode::kWindowOnly, ComponentMode::kLinearOnly,
+                                         ComponentMode::kSinksOnly,  ComponentMode::kNone};
+constexpr int64_t kTextPasses = 8;
+constexpr ComponentMode kLengthModes[] = {ComponentMode::kSoftmax, ComponentMode::kHybrid,
+                                          ComponentMode::kWindowOnly, ComponentMode::kLinearOnly};
+// Kept per sequence in the report: what others pair with.
+constexpr const char* kPairedModes[] = {"softmax", "hybrid", "window_only", "linear_only",
+                                        kTrainingFreePass};
 
-// Sequences of a group go through the model together. Fixed by the length alone: the partner of the
-// probe state_swap must not depend on the ranks. Short sequences make wider groups, about 2,048
-// tokens.
-int64_t GroupSize(int64_t T) {
-  return std::clamp<int64_t>(2048 / T, 2, 64);
+double MeanOf(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum / static_cast<double>(values.size());
+}
+
+// At another length as many tokens as at the training's, as far as the text goes.
+int64_t SequencesAt(const Plan& plan, int64_t length) {
+  return std::max<int64_t>(1, plan.evaluate.sequences * plan.data.sequence_length / length);
+}
+
+// The digest that manifest.json promises for validation.bin; empty when there is none.
+std::string ValidationDigest(const std::string& tokens) {
+  const Result<std::string> text = ReadFile(JoinPath(tokens, "manifest.json"));
+  if (!text.ok()) return "";
+  const auto root = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
+  const nlohmann::json::json_pointer place("/files/validation.bin/sha256");
+  if (!root.is_object() || !root.contains(place) || !root[place].is_string()) return "";
+  return root[place].get<std::string>();
+}
+
+double PeakDeviceBytes(const std::string& device) {
+  if (device != "cuda") return 0;
+  const auto stats = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getDeviceStats(0);
+  return static_cast<double>(
+      stats.reserved_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak);
+}
+
+// What is read from the tokens' folder besides the validation text.
+struct EvaluationFiles {
+  std::vector<LongRangePrompt> prompts;
+  SuiteFile suites;
+  std::unique_ptr<TokenShard> label_mask;
+};
+
+Result<EvaluationFiles> ReadFiles(const EvaluationInputs& inputs) {
+  const Plan& plan = inputs.plan;
+  const ModelConfig& config = inputs.model.config();
+  const std::string& folder = plan.data.tokens;
+  EvaluationFiles files;
+  TANDEM_ASSIGN_OR_RETURN(files.prompts, ReadLongRange(plan, config.vocab_size));
+  if (plan.evaluate.suites) {
+    TANDEM_ASSIGN_OR_RETURN(files.suites, ReadSuites(folder, config.vocab_size));
+  }
+  const std::string mask = JoinPath(folder, "validation.mask");
+  if (PathExists(mask + ".bin")) {
+    TANDEM_ASSIGN_OR_RETURN(files.label_mask, TokenShard::Open(mask));
+    if (files.label_mask->num_tokens() != inputs.validation.num_tokens()) {
+      return InvalidArgument(mask + ".bin has " + std::to_string(files.label_mask->num_tokens()) +
+                             " entries for " + std::to_string(inputs.validation.num_tokens()) +
+                             " tokens: prepare again");
+    }
+  }
+  return files;
 }
 
 class Evaluator {
  public:
-  Evaluator(const EvaluationInputs& inputs, Collective& collective,
+  Evaluator(const EvaluationInputs& inputs, const EvaluationFiles& files, Collective& collective,
             const EvaluationProgress& progress)
-      : inputs_(inputs), collective_(collective), progress_(progress) {
-    T_ = inputs.plan.data.sequence_length;
-    num_chunks_ = inputs.validation.NumChunks(T_);
-    num_sequences_ = std::min(inputs.plan.evaluate.sequences, num_chunks_);
-    group_ = GroupSize(T_);
-    num_groups_ = (num_sequences_ + group_ - 1) / group_;
-    range_ = GroupsOfRank(num_groups_, collective.rank(), collective.size());
-    const auto prompts = static_cast<int64_t>(inputs.passkey.size());
-    const GroupRange asked = GroupsOfRank((prompts + kPasskeyGroup - 1) / kPasskeyGroup,
-                                          collective.rank(), collective.size());
-    total_ = static_cast<int64_t>(std::size(kPasses)) * (range_.last - range_.first) +
-             4 * (asked.last - asked.first);
+      : inputs_(inputs),
+        plan_(inputs.plan),
+        files_(files),
+        model_{inputs.model, inputs.parameters,
+               inputs.reference != nullptr ? *inputs.reference : inputs.model},
+        collective_(collective),
+        progress_(progress),
+        text_(inputs.validation, files.label_mask.get(), plan_.data.sequence_length,
+              plan_.evaluate.sequences),
+        long_range_(files.prompts, plan_, inputs.model.config().num_layers),
+        suites_(files.suites, plan_),
+        advance_([this] { Advance(); }) {
+    for (const int64_t length : plan_.evaluate.lengths) {
+      lengths_.emplace_back(inputs.validation, files.label_mask.get(), length,
+                            SequencesAt(plan_, length));
+    }
+    const int64_t rank = collective.rank(), ranks = collective.size();
+    total_ = kTextPasses * GroupsOfRank(text_.num_groups(), rank, ranks).size() +
+             long_range_.GroupsOf(rank, ranks) + suites_.GroupsOf(rank, ranks);
+    for (const TextSequences& text : lengths_) {
+      total_ += static_cast<int64_t>(std::size(kLengthModes)) *
+                GroupsOfRank(text.num_groups(), rank, ranks).size();
+    }
   }
 
   Result<Evaluation> Run() {
-    if (num_sequences_ < 2) {
-      return InvalidArgument("the validation text has " + std::to_string(num_chunks_) +
-                             " sequences of " + std::to_string(T_) +
+    if (text_.size() < 2) {
+      return InvalidArgument("the validation text has " + std::to_string(text_.num_chunks()) +
+                             " sequences of " + std::to_string(text_.T()) +
                              " tokens; at least 2 are needed: give more validation text");
     }
     Evaluation evaluation;
-    evaluation.sequences = num_sequences_;
-    evaluation.sequence_length = T_;
-    std::map<std::string, std::vector<double>> losses;
-    for (const Pass& pass : kPasses) losses[pass.name] = MeasurePass(pass, &evaluation);
+    evaluation.sequences = text_.size();
+    evaluation.sequence_length = text_.T();
+    evaluation.notes = inputs_.notes;
+    const std::map<std::string, std::vector<double>> losses = MeasureModes(&evaluation);
     FillComponents(losses, &evaluation);
+    FillLosses(losses, &evaluation);
     evaluation.linear_active = LinearActive();
-    evaluation.passkey = MeasurePasskey(inputs_, BaseOptions(), collective_, [this] { Advance(); });
+    evaluation.long_range = long_range_.Measure(model_, collective_, advance_);
+    evaluation.suites = suites_.Measure(model_, collective_, advance_);
+    evaluation.bos = files_.suites.bos;
+    for (const TextSequences& text : lengths_) evaluation.lengths.push_back(MeasureLength(text));
+    FillCost(&evaluation);
+    CompareWithControls(&evaluation);
     return evaluation;
   }
 
  private:
-  EvaluationOptions BaseOptions() const {
-    EvaluationOptions options;
-    options.attention = AttentionFormOf(inputs_.plan.attention);
-    options.evaluate_sinks = inputs_.plan.evaluate.sinks;
-    return options;
-  }
-
   void Advance() {
     ++done_;
     if (progress_) progress_(done_, total_);
   }
 
-  // Sequence i of the evaluation: chunks evenly spread over the text.
-  void ReadSequence(int64_t i, int64_t* ids) const {
-    inputs_.validation.ReadChunk(i * num_chunks_ / num_sequences_, T_, ids);
+  std::vector<double> Measure(const EvaluationOptions& options, Evaluation* evaluation) {
+    TextFigures figures = MeasureText(model_, text_, options, collective_, advance_);
+    if (options.linear_mass) evaluation->linear_mass = std::move(figures.linear_mass);
+    return figures.losses;
   }
 
-  // A last group of one gets the first sequence as its partner.
-  at::Tensor ReadGroup(int64_t first, int64_t count) const {
-    const int64_t width = std::max<int64_t>(count, 2);
-    at::Tensor ids = at::empty({width, T_}, at::kLong);
-    int64_t* values = ids.mutable_data_ptr<int64_t>();
-    for (int64_t i = 0; i < count; ++i) ReadSequence(first + i, values + i * T_);
-    if (count == 1) ReadSequence(0, values + T_);
-    return ids;
-  }
-
-  // Mean loss of every sequence, in order, on every rank. The pass `hybrid` fills linear_mass on
-  // its way.
-  std::vector<double> MeasurePass(const Pass& pass, Evaluation* evaluation) {
-    EvaluationOptions options = BaseOptions();
-    options.mode = pass.mode;
-    options.state_swap = pass.state_swap;
-    const int64_t from_row = 2 * inputs_.plan.attention.window_size;
-    options.linear_mass = pass.mode == ComponentMode::kHybrid && !pass.state_swap && from_row < T_;
-    options.mass_from_row = from_row;
-    std::vector<double> means, mass;
-    for (int64_t group = range_.first; group < range_.last; ++group) {
-      const int64_t first = group * group_, count = std::min(group_, num_sequences_ - first);
-      const EvaluationResult result =
-          EvaluateSequences(inputs_.model, inputs_.parameters, ReadGroup(first, count), options);
-      const at::Tensor of_sequence = result.losses.mean({1}, false, at::kDouble).contiguous();
-      const double* values = of_sequence.const_data_ptr<double>();
-      means.insert(means.end(), values, values + count);
-      if (options.linear_mass) {
-        const at::Tensor shares = result.linear_mass_MH.contiguous();
-        const double* share = shares.const_data_ptr<double>();
-        for (int64_t i = 0; i < shares.numel(); ++i) {
-          mass.push_back(share[i] * static_cast<double>(count));
-        }
-      }
-      Advance();
+  std::map<std::string, std::vector<double>> MeasureModes(Evaluation* evaluation) {
+    std::map<std::string, std::vector<double>> losses;
+    const int64_t from_row = 2 * plan_.attention.window_size;
+    for (const ComponentMode mode : kComponents) {
+      EvaluationOptions options = OptionsOf(plan_);
+      options.mode = mode;
+      options.linear_mass = mode == ComponentMode::kHybrid && from_row < text_.T();
+      options.mass_from_row = from_row;
+      losses[ComponentModeName(mode)] = Measure(options, evaluation);
     }
-    if (options.linear_mass) FillMass(collective_.AllGather(mass), evaluation);
-    const std::vector<double> all = collective_.AllGather(means);
-    TANDEM_CHECK(static_cast<int64_t>(all.size()) == num_sequences_);
-    return all;
+    EvaluationOptions swap = OptionsOf(plan_);
+    swap.state_swap = true;
+    losses[kSwapPass] = Measure(swap, evaluation);
+    losses[kTrainingFreePass] = Measure(TrainingFreeOptions(plan_), evaluation);
+    return losses;
   }
 
-  // Groups' sums, in order -> the mean per layer and head.
-  void FillMass(const std::vector<double>& sums, Evaluation* evaluation) const {
-    const auto layers = static_cast<size_t>(inputs_.model.config().num_layers);
-    const auto heads = static_cast<size_t>(inputs_.model.config().num_heads);
-    evaluation->linear_mass.assign(layers, std::vector<double>(heads, 0));
-    for (size_t i = 0; i < sums.size(); ++i) {
-      const size_t place = i % (layers * heads);
-      evaluation->linear_mass[place / heads][place % heads] +=
-          sums[i] / static_cast<double>(num_sequences_);
-    }
-  }
-
-  // Row i predicts token i + 1, i = 0 ... T-2; its linear branch has keys from row w + s on.
+  // Row i predicts token i + 1.
   double LinearActive() const {
-    const AttentionPlan& attention = inputs_.plan.attention;
-    if (attention.linear_span == "all") return 1;
-    const int64_t first = attention.window_size + attention.window_sinks;
-    const int64_t active = std::max<int64_t>(0, T_ - 1 - first);
-    return static_cast<double>(active) / static_cast<double>(T_ - 1);
+    const int64_t first_row = FirstLinearRow(plan_.attention), rows = text_.T() - 1;
+    std::vector<double> scored(static_cast<size_t>(rows));
+    double all = 0, active = 0;
+    for (int64_t sequence = 0; sequence < text_.size(); ++sequence) {
+      text_.ReadScored(sequence, scored.data());
+      for (int64_t row = 0; row < rows; ++row) {
+        all += scored[static_cast<size_t>(row)];
+        if (row >= first_row) active += scored[static_cast<size_t>(row)];
+      }
+    }
+    return active / all;
   }
 
   void FillComponents(const std::map<std::string, std::vector<double>>& losses,
                       Evaluation* evaluation) const {
     VerdictFigures figures;
-    const auto count = static_cast<double>(num_sequences_);
-    for (const auto& [name, values] : losses) {
-      double sum = 0, squares = 0;
-      for (const double value : values) sum += value;
-      const double mean = sum / count;
+    const auto count = static_cast<double>(text_.size());
+    for (const ComponentMode mode : kComponents) {
+      const std::vector<double>& values = losses.at(ComponentModeName(mode));
+      const double mean = MeanOf(values);
+      double squares = 0;
       for (const double value : values) squares += (value - mean) * (value - mean);
-      if (name == kSwapPass) {
-        figures.state_swap_loss = mean;
-        continue;
-      }
-      figures.losses[name] = mean;
-      evaluation->components[name] = {mean, std::exp(mean),
-                                      std::sqrt(squares / (count - 1) / count)};
+      figures.losses[ComponentModeName(mode)] = mean;
+      evaluation->components[ComponentModeName(mode)] = {mean, std::exp(mean),
+                                                         std::sqrt(squares / (count - 1) / count)};
     }
+    figures.state_swap_loss = MeanOf(losses.at(kSwapPass));
     std::vector<double> differences;
     const auto& window = losses.at("window_only");
     const auto& hybrid = losses.at("hybrid");
     for (size_t i = 0; i < hybrid.size(); ++i) differences.push_back(window[i] - hybrid[i]);
-    const Interval interval =
-        BootstrapInterval(differences, inputs_.plan.evaluate.bootstrap, inputs_.plan.seed);
+    const Interval interval = BootstrapInterval(differences, plan_.evaluate.bootstrap, plan_.seed);
     figures.linear_delta_low = evaluation->linear_delta_low = interval.low;
     figures.linear_delta_high = evaluation->linear_delta_high = interval.high;
     evaluation->verdict = Judge(figures);
   }
 
+  void FillLosses(const std::map<std::string, std::vector<double>>& losses,
+                  Evaluation* evaluation) const {
+    for (const char* mode : kPairedModes) {
+      evaluation->losses.per_sequence[mode] = losses.at(mode);
+    }
+    evaluation->losses.sequence_length = text_.T();
+    evaluation->losses.validation_sha256 = ValidationDigest(plan_.data.tokens);
+  }
+
+  LengthFigures MeasureLength(const TextSequences& text) {
+    LengthFigures figures;
+    figures.length = text.T();
+    figures.sequences = text.size();
+    if (text.size() == 0) return figures;
+    for (const ComponentMode mode : kLengthModes) {
+      EvaluationOptions options = OptionsOf(plan_);
+      options.mode = mode;
+      figures.losses[ComponentModeName(mode)] =
+          MeanOf(MeasureText(model_, text, options, collective_, advance_).losses);
+    }
+    return figures;
+  }
+
+  void FillCost(Evaluation* evaluation) const {
+    evaluation->cost = TrainingCost(plan_.job_folder);
+    for (const double bytes : collective_.AllGather(std::vector<double>{PeakResidentBytes()})) {
+      evaluation->cost.peak_memory_bytes = std::max(evaluation->cost.peak_memory_bytes, bytes);
+    }
+    evaluation->device_bytes = PeakDeviceBytes(plan_.device);
+  }
+
+  void CompareWithControls(Evaluation* evaluation) const {
+    evaluation->beats_window =
+        CompareWithWindows({evaluation->losses, plan_.served_mode, plan_.evaluate.control,
+                            evaluation->cost.tokens, plan_.evaluate.bootstrap, plan_.seed});
+  }
+
   const EvaluationInputs& inputs_;
+  const Plan& plan_;
+  const EvaluationFiles& files_;
+  const EvaluatedModel model_;
   Collective& collective_;
   const EvaluationProgress& progress_;
-  int64_t T_ = 0, num_chunks_ = 0, num_sequences_ = 0, group_ = 0, num_groups_ = 0;
-  GroupRange range_;
+  const TextSequences text_;
+  std::vector<TextSequences> lengths_;
+  const LongRangeMeasurement long_range_;
+  const SuiteMeasurement suites_;
+  const GroupDone advance_;
   int64_t done_ = 0, total_ = 0;
 };
 
@@ -190,7 +261,8 @@ class Evaluator {
 Result<Evaluation> Evaluate(const EvaluationInputs& inputs, Collective& collective,
                             const EvaluationProgress& progress) {
   const int64_t start_ms = Clock::System().MonotonicMs();
-  Result<Evaluation> evaluation = Evaluator(inputs, collective, progress).Run();
+  TANDEM_ASSIGN_OR_RETURN(const EvaluationFiles files, ReadFiles(inputs));
+  Result<Evaluation> evaluation = Evaluator(inputs, files, collective, progress).Run();
   if (!evaluation.ok()) return evaluation;
   evaluation->seconds = static_cast<double>(Clock::System().MonotonicMs() - start_ms) / 1000;
   return evaluation;

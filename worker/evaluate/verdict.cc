@@ -40,10 +40,11 @@ void FillFigures(const VerdictFigures& figures, Verdict* out) {
   const auto loss = [&figures](const char* mode) { return figures.losses.at(mode); };
   out->linear_delta = loss("window_only") - loss("hybrid");
   out->state_swap_delta = figures.state_swap_loss - loss("hybrid");
-  const double scale = loss("sinks_only") - loss("softmax");
+  const double floor = std::min(loss("sinks_only"), loss("none"));
+  const double scale = floor - loss("softmax");
   for (const char* mode : kModes) {
     std::optional<double>& share = out->recovered[mode];
-    if (scale > 0) share = (loss("sinks_only") - loss(mode)) / scale;
+    if (scale > 0) share = (floor - loss(mode)) / scale;
   }
   out->linear_capability = out->recovered["linear_only"];
   const double beyond = loss("window_only") - loss("softmax");
@@ -80,11 +81,12 @@ Verdict Judge(const VerdictFigures& figures, const VerdictThresholds& thresholds
         verdict, "collapsed",
         alone + "; " + Percent(thresholds.collapsed_below) + " is the least: it is bypassed");
   }
-  if (figures.linear_delta_low <= 0) {
+  if (figures.linear_delta_low <= thresholds.least_linear_delta) {
     return Say(verdict, "collapsed",
                "without the linear branch the loss changes by " + Nats(verdict.linear_delta) +
                    " nats, and the 95 % interval [" + Nats(figures.linear_delta_low) + ", " +
-                   Nats(figures.linear_delta_high) + "] is not above 0: it brings nothing to the mix");
+                   Nats(figures.linear_delta_high) + "] is not above " +
+                   Nats(thresholds.least_linear_delta) + ": it brings nothing to the mix");
   }
   const double needed = thresholds.content_free_below * std::max(0.0, verdict.linear_delta);
   if (verdict.state_swap_delta < needed) {

@@ -61,7 +61,7 @@ at::Tensor AttendLayer(const QkvTensors& in, const Parameters& parameters, int64
 at::Tensor LastHiddenState(const Llama& model, const Parameters& parameters,
                            const at::Tensor& ids_BT, const EvaluationOptions& options,
                            at::Tensor* mass_MH) {
-  const bool is_base = options.mode == ComponentMode::kSoftmax;
+  const bool is_base = options.mode == ComponentMode::kSoftmax || options.base_weights;
   at::Tensor x = model.Embed(ids_BT);
   for (int64_t i = 0; i < model.config().num_layers; ++i) {
     const LayerParameters& layer = parameters.layer(i);

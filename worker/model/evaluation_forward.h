@@ -33,6 +33,8 @@ struct EvaluationOptions {
   bool linear_mass = false;
   int64_t mass_from_row = 0;
   bool predictions = false;  // fill predicted_BT
+  // The base as it is in any mode: no LoRA. Maps and factors are still read where a mode has them.
+  bool base_weights = false;
 };
 
 struct EvaluationResult {

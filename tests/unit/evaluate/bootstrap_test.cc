@@ -1,9 +1,10 @@
+#include "worker/evaluate/bootstrap.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "worker/data/philox.h"
-#include "worker/evaluate/evaluate.h"
 
 namespace tandem {
 namespace {

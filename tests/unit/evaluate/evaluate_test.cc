@@ -6,54 +6,13 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "tests/unit/evaluate/thread_ranks.h"
 #include "tests/unit/evaluate/tiny_model.h"
 #include "tests/unit/model_files/folder.h"
-#include "worker/evaluate/passkey.h"
 #include "worker/model/evaluation_forward.h"
 
 namespace tandem {
 namespace {
-
-// One of several ranks whose parts are gathered by hand: the first round records what each rank
-// says, the second lets rank 0 see all of it. Evaluation only gathers, so a part never depends on
-// another rank's.
-class RecordedRank : public Collective {
- public:
-  RecordedRank(int64_t rank, int64_t size, std::vector<std::vector<std::vector<double>>>* parts)
-      : rank_(rank), size_(size), parts_(parts) {}
-  int64_t rank() const override { return rank_; }
-  int64_t size() const override { return size_; }
-  void AllReduceSum(std::span<float>) override { FAIL(); }
-  void AllReduceSum(std::span<double>) override { FAIL(); }
-  std::vector<double> AllGather(std::span<const double> part) override {
-    auto& calls = (*parts_)[static_cast<size_t>(rank_)];
-    calls.emplace_back(part.begin(), part.end());
-    const size_t call = calls.size() - 1;
-    std::vector<double> all;
-    for (int64_t rank = 0; rank < size_; ++rank) {
-      const auto& others = (*parts_)[static_cast<size_t>(rank)];
-      // A rank that has not spoken yet is heard as silence of the right length: its figures do not
-      // matter to us.
-      const std::vector<double>& said = call < others.size() ? others[call] : Silence(call);
-      all.insert(all.end(), said.begin(), said.end());
-    }
-    return all;
-  }
-  std::string Broadcast(const std::string& text, int64_t) override { return text; }
-  void Barrier() override {}
-  int64_t Agree(int64_t) override { return 0; }
-  void ExpectLengths(std::vector<size_t> lengths) { lengths_ = std::move(lengths); }
-
- private:
-  const std::vector<double>& Silence(size_t call) {
-    silence_.assign(lengths_.at(call), 0.0);
-    return silence_;
-  }
-  int64_t rank_, size_;
-  std::vector<std::vector<std::vector<double>>>* parts_;
-  std::vector<size_t> lengths_;
-  std::vector<double> silence_;
-};
 
 class EvaluateTest : public testing::Test {
  protected:
@@ -70,19 +29,19 @@ class EvaluateTest : public testing::Test {
     DisturbParameters(*parameters_);
     plan_.job_name = "tiny";
     plan_.job_uid = "u1";
+    plan_.data.tokens = folder_.path();
     plan_.data.sequence_length = 512 / 16;
     plan_.attention.window_size = 8;
     plan_.attention.feature_dim = 16;
     plan_.evaluate.sequences = 33;  // the last group of 64 is not full
   }
-  EvaluationInputs Inputs() { return {plan_, *model_, *parameters_, *shard_, prompts_}; }
+  EvaluationInputs Inputs() { return {plan_, *model_, *parameters_, *shard_}; }
 
   TestFolder folder_;
   Plan plan_;
   std::unique_ptr<Llama> model_;
   std::unique_ptr<Parameters> parameters_;
   std::unique_ptr<TokenShard> shard_;
-  std::vector<PasskeyPrompt> prompts_;
 };
 
 TEST_F(EvaluateTest, FillsEveryFigure) {
@@ -140,61 +99,155 @@ TEST_F(EvaluateTest, WindowOverAllIsCollapsed) {
   EXPECT_EQ(evaluation->linear_active, 0);
 }
 
+// Everything at once: prompts, suites, other lengths, a label mask.
+void WriteRequests(const TestFolder& folder) {
+  std::vector<std::vector<uint16_t>> requests;
+  nlohmann::json items = nlohmann::json::array(), prompts = nlohmann::json::array();
+  const PhiloxStream stream(4, 0, RandomPurpose::kTest);
+  for (int64_t i = 0; i < 12; ++i) {
+    const int64_t length = 6 + 11 * i % 40;
+    std::vector<uint16_t> ids;
+    for (int64_t t = 0; t < length; ++t) {
+      ids.push_back(static_cast<uint16_t>(stream.Below(kTinyVocab, i, t)));
+    }
+    prompts.push_back({{"kind", "recall"},
+                       {"ids", ids},
+                       {"facts", 2},
+                       {"answers",
+                        {{{"start", 3}, {"length", 1}, {"distance", 30}},
+                         {{"start", 4}, {"length", 2}, {"distance", 3}}}}});
+    requests.push_back(ids);
+    if (i % 2 == 1) {
+      items.push_back({{"first", i - 1}, {"starts", {2, 3}}, {"lengths", {4, 9}}, {"answer", 1}});
+    }
+  }
+  const nlohmann::json suites = {
+      {"version", 1},
+      {"bos", "none"},
+      {"suites", {{{"name", "tiny"}, {"metric", "acc_norm"}, {"items", items}}}}};
+  ASSERT_TRUE(WriteShard(folder.File("suites"), MakeShard(requests)).ok());
+  ASSERT_TRUE(WriteFileDurably(folder.File("suites.json"), suites.dump()).ok());
+  ASSERT_TRUE(WriteFileDurably(folder.File("long_range.json"),
+                               nlohmann::json{{"version", 1}, {"prompts", prompts}}.dump())
+                  .ok());
+}
+
 TEST_F(EvaluateTest, SplitOverRanksChangesNothing) {
   plan_.data.sequence_length = 256;  // groups of 8
   ASSERT_TRUE(WriteTinyText(folder_.File("long"), 40, 129).ok());
   shard_ = TokenShard::Open(folder_.File("long")).value();
   plan_.evaluate.sequences = 9;  // two groups: 8, and 1 with a partner
+  plan_.evaluate.lengths = {64, 500, 100'000};
+  plan_.evaluate.suites = plan_.evaluate.long_range = true;
+  plan_.evaluate.suite_modes = {"softmax", "hybrid"};
+  WriteRequests(folder_);
   const auto solo = MakeSoloCollective();
-  const auto alone = Evaluate(Inputs(), *solo, nullptr);
-  ASSERT_TRUE(alone.ok()) << alone.status().ToString();
-
-  std::vector<std::vector<std::vector<double>>> parts(2);
-  RecordedRank second(1, 2, &parts);
-  // Rank 0 has the first group; its parts: per pass 8 losses, before those of the hybrid 8
-  // masses.
-  second.ExpectLengths({8, 8, 8, 8, 8, 8, 8, 8, 0, 0, 0, 0});
-  ASSERT_TRUE(Evaluate(Inputs(), second, nullptr).ok());
-  RecordedRank first(0, 2, &parts);
-  const auto together = Evaluate(Inputs(), first, nullptr);
-  ASSERT_TRUE(together.ok());
-  for (const auto& [mode, figures] : alone->components) {
-    EXPECT_EQ(figures.loss, together->components.at(mode).loss) << mode;
-  }
-  EXPECT_EQ(alone->linear_mass, together->linear_mass);
-  EXPECT_EQ(alone->verdict.state_swap_delta, together->verdict.state_swap_delta);
+  Evaluation alone = Evaluate(Inputs(), *solo, nullptr).value();
+  ASSERT_EQ(alone.suites.size(), 1u);
+  ASSERT_EQ(alone.long_range.rows.size(), 12u);  // each length has its own
+  ASSERT_EQ(alone.lengths.size(), 3u);
+  EXPECT_EQ(alone.lengths[0].sequences, 36);  // as many tokens as 9 of 256
+  EXPECT_EQ(alone.lengths[2].sequences, 0);
+  EXPECT_TRUE(alone.lengths[2].losses.empty());
+  // Times and memory are the machine's.
+  const auto without_cost = [this](Evaluation evaluation) {
+    evaluation.cost = {};
+    evaluation.seconds = 0;
+    return EvaluationToJson(plan_, evaluation);
+  };
+  OnRanks(3, [&](Collective& collective) {
+    int64_t last = 0, total = 0;
+    const auto together = Evaluate(Inputs(), collective, [&](int64_t done, int64_t of) {
+      last = done;
+      total = of;
+    });
+    ASSERT_TRUE(together.ok());
+    EXPECT_EQ(last, total);
+    EXPECT_EQ(without_cost(*together), without_cost(alone)) << "rank " << collective.rank();
+  });
 }
 
-TEST_F(EvaluateTest, PasskeyCountsWholeAnswersByDistance) {
-  // Answers taken from the model's own guesses: right by construction in mode softmax; then one is
-  // spoilt.
-  at::Tensor ids = at::empty({1, 24}, at::kLong);
-  shard_->Read(0, 24, ids.mutable_data_ptr<int64_t>());
-  EvaluationOptions options;
-  options.mode = ComponentMode::kSoftmax;
-  options.predictions = true;
-  PasskeyPrompt prompt;
-  prompt.distance = 7;
-  prompt.answer_start = 20;
-  prompt.answer_length = 2;
-  for (int step = 0; step < 2; ++step) {
-    const at::Tensor guess = EvaluateSequences(*model_, *parameters_, ids, options).predicted_BT;
-    ids.mutable_data_ptr<int64_t>()[20 + step] = guess.const_data_ptr<int64_t>()[19 + step];
+// Instruction data: prompts are no targets, and a chunk of prompt alone is not read.
+TEST_F(EvaluateTest, MaskedTargetsAreNotScored) {
+  std::vector<std::vector<uint16_t>> masks(1);
+  const int64_t T = plan_.data.sequence_length;
+  for (int64_t t = 0; t < shard_->num_tokens(); ++t) {
+    const bool is_labelled = (t / T) % 2 == 1 && t % T >= 20;  // the last 12 of odd chunks
+    masks[0].push_back(is_labelled ? 1 : 0);
   }
-  const int64_t* values = ids.const_data_ptr<int64_t>();
-  prompt.ids.assign(values, values + 24);
-  prompts_.assign(5, prompt);
-  prompts_[3].distance = 3;
-  prompts_[4].ids[21] = (prompts_[4].ids[21] + 1) % kTinyVocab;  // the second token of the answer
-  options.attention.window = 8;
+  ASSERT_TRUE(WriteShard(folder_.File("validation.mask"), MakeShard(masks)).ok());
+  plan_.evaluate.sequences = 1000;
   const auto solo = MakeSoloCollective();
-  const auto figures = MeasurePasskey(Inputs(), options, *solo, [] {});
-  ASSERT_EQ(figures.size(), 2u);
-  EXPECT_EQ(figures[0].distance, 3);
-  EXPECT_EQ(figures[0].accuracy.at("softmax"), 1);
-  EXPECT_EQ(figures[1].prompts, 4);
-  EXPECT_DOUBLE_EQ(figures[1].accuracy.at("softmax"), 0.75);
-  EXPECT_EQ(figures[1].accuracy.size(), 4u);
+  const Evaluation evaluation = Evaluate(Inputs(), *solo, nullptr).value();
+  EXPECT_EQ(evaluation.sequences, shard_->NumChunks(T) / 2);
+  EXPECT_EQ(evaluation.linear_active, 1);
+  double sum = 0;
+  EvaluationOptions options = OptionsOf(plan_);
+  options.mode = ComponentMode::kSoftmax;
+  for (int64_t sequence = 0; sequence < evaluation.sequences; ++sequence) {
+    at::Tensor ids = at::empty({1, T}, at::kLong);
+    shard_->ReadChunk(2 * sequence + 1, T, ids.mutable_data_ptr<int64_t>());
+    const EvaluationResult result = EvaluateSequences(*model_, *parameters_, ids, options);
+    sum += result.losses.narrow(1, 19, 12).mean().item<double>();
+  }
+  EXPECT_NEAR(evaluation.components.at("softmax").loss,
+              sum / static_cast<double>(evaluation.sequences), 1e-5);
+
+  masks[0].pop_back();
+  ASSERT_TRUE(WriteShard(folder_.File("validation.mask"), MakeShard(masks)).ok());
+  const auto refused = Evaluate(Inputs(), *solo, nullptr);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_NE(refused.status().message().find("entries for"), std::string::npos);
+}
+
+// The control without training is the base behind a window and 4 sinks, whatever was trained; and
+// the base may be another model than the one that is judged.
+TEST_F(EvaluateTest, TheTrainingFreeWindowIsTheBases) {
+  const auto solo = MakeSoloCollective();
+  const Evaluation evaluation = Evaluate(Inputs(), *solo, nullptr).value();
+  ParameterOptions no_lora;
+  no_lora.feature_dim = 16;
+  const Parameters plain(model_->config(), no_lora);
+  plan_.attention.window_sinks = kTrainingFreeSinks;
+  const Evaluation base = Evaluate({plan_, *model_, plain, *shard_}, *solo, nullptr).value();
+  EXPECT_EQ(evaluation.losses.per_sequence.at("training_free"),
+            base.losses.per_sequence.at("window_only"));
+  EXPECT_NE(evaluation.losses.per_sequence.at("training_free"),
+            evaluation.losses.per_sequence.at("window_only"));
+
+  ASSERT_TRUE(WriteTinyModel(folder_.File("other"), false).ok());
+  const auto other = Llama::Load(folder_.File("other")).value();
+  plan_.attention.window_sinks = 0;
+  EvaluationInputs inputs = Inputs();
+  inputs.reference = other.get();
+  const Evaluation against = Evaluate(inputs, *solo, nullptr).value();
+  EXPECT_EQ(against.losses.per_sequence.at("hybrid"), evaluation.losses.per_sequence.at("hybrid"));
+  EXPECT_NE(against.losses.per_sequence.at("softmax"),
+            evaluation.losses.per_sequence.at("softmax"));
+  EXPECT_NE(against.losses.per_sequence.at("training_free"),
+            evaluation.losses.per_sequence.at("training_free"));
+}
+
+TEST_F(EvaluateTest, TheReportHoldsWhatTrainingSays) {
+  const auto solo = MakeSoloCollective();
+  EvaluationInputs inputs = Inputs();
+  inputs.notes = {{"early_stop", R"({"step": 100})"}, {"broken", "{"}};
+  plan_.attention.retained = {{1, 0}};
+  plan_.recipe = "hedgecats";
+  const Evaluation evaluation = Evaluate(inputs, *solo, nullptr).value();
+  const auto json = nlohmann::json::parse(EvaluationToJson(plan_, evaluation));
+  EXPECT_EQ(json["early_stop"]["step"], 100);
+  EXPECT_TRUE(json["broken"].is_null());
+  EXPECT_EQ(json["retained"], nlohmann::json::parse("[[1, 0]]"));
+  EXPECT_EQ(json["recipe"], "hedgecats");
+  EXPECT_EQ(json["served_mode"], "hybrid");
+  EXPECT_EQ(json["per_sequence"]["hybrid"].size(), 33u);
+  EXPECT_NEAR(json["per_sequence"]["hybrid"][2].get<double>(),
+              evaluation.losses.per_sequence.at("hybrid")[2], 1e-6);
+  EXPECT_GT(json["cost"]["peak_memory_bytes"].get<double>(), 1e6);
+  EXPECT_TRUE(json["beats_window"]["trained"].is_null());
+  EXPECT_FALSE(json.contains("suites"));
+  EXPECT_FALSE(json.contains("lengths"));
 }
 
 }  // namespace

@@ -92,6 +92,29 @@ TEST(Verdict, ThresholdsBelongToTheBetterSide) {
   EXPECT_EQ(Judge(figures).verdict, "collapsed");
 }
 
+// A gain of a ten-thousandth of a nat in every sequence has a narrow interval above 0, and is no
+// work.
+TEST(Verdict, GainBelowWhatCountsIsCollapsed) {
+  VerdictFigures figures = Balanced();
+  figures.losses["hybrid"] = figures.losses["window_only"] - 2e-4;
+  figures.linear_delta_low = 1e-4;
+  figures.linear_delta_high = 3e-4;
+  figures.state_swap_loss = 3;
+  EXPECT_EQ(Judge(figures).verdict, "collapsed");
+  EXPECT_NE(Judge(figures).reason.find("brings nothing"), std::string::npos);
+}
+
+// Training that ruins its own sinks_only stretches the scale; no context at all is the floor.
+TEST(Verdict, BrokenSinksDoNotRaiseTheCapability) {
+  VerdictFigures figures = Balanced();
+  figures.losses["linear_only"] = 6.0;
+  figures.losses["sinks_only"] = 20;
+  EXPECT_GT((20 - 6.0) / (20 - 2.699), 0.75);
+  const Verdict verdict = Judge(figures);
+  EXPECT_NEAR(*verdict.linear_capability, (7.420 - 6.0) / (7.420 - 2.699), 1e-12);
+  EXPECT_EQ(verdict.verdict, "collapsed");
+}
+
 // What cannot be measured is never called good.
 TEST(Verdict, WithoutFiguresNothingIsShown) {
   for (const char* mode :

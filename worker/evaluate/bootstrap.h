@@ -1,0 +1,20 @@
+// Paired bootstrap: how sure a mean difference is, over the sequences that were measured.
+//
+// Pure arithmetic; any thread. Draws are Philox's: a function of the seed.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace tandem {
+
+struct Interval {
+  double low = 0, high = 0;
+};
+
+// 95 % interval of the mean of paired differences: percentiles of `draws` resamplings of the
+// sequences (method.md §8). differences is not empty; draws >= 1. One that is not finite makes both
+// ends NaN.
+Interval BootstrapInterval(const std::vector<double>& differences, int64_t draws, uint64_t seed);
+
+}  // namespace tandem

@@ -1,0 +1,110 @@
+#include "worker/evaluate/request_scores.h"
+
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace tandem {
+namespace {
+
+// A group holds at most this many tokens, its filling included, or one request.
+constexpr int64_t kGroupTokens = 2048;
+constexpr size_t kGroupRequests = 64;
+
+// Long requests first; a group is as long as its first.
+std::vector<std::vector<int64_t>> GroupByLength(const std::vector<Request>& requests) {
+  std::vector<int64_t> order(requests.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto length = [&requests](int64_t i) { return requests[static_cast<size_t>(i)].length; };
+  std::stable_sort(order.begin(), order.end(),
+                   [&length](int64_t a, int64_t b) { return length(a) > length(b); });
+  std::vector<std::vector<int64_t>> groups;
+  for (const int64_t request : order) {
+    const bool is_full =
+        groups.empty() || groups.back().size() == kGroupRequests ||
+        (static_cast<int64_t>(groups.back().size()) + 1) * length(groups.back().front()) >
+            kGroupTokens;
+    if (is_full) groups.emplace_back();
+    groups.back().push_back(request);
+  }
+  return groups;
+}
+
+}  // namespace
+
+RequestBatches::RequestBatches(std::vector<Request> requests, ReadIds read)
+    : requests_(std::move(requests)), read_(std::move(read)), groups_(GroupByLength(requests_)) {
+  first_span_.push_back(0);
+  for (const Request& request : requests_) {
+    TANDEM_CHECK(request.length >= 2);
+    first_span_.push_back(first_span_.back() + static_cast<int64_t>(request.spans.size()));
+  }
+}
+
+int64_t RequestBatches::GroupsOf(int64_t rank, int64_t ranks) const {
+  const auto groups = static_cast<int64_t>(groups_.size());
+  return (groups - rank + ranks - 1) / ranks;
+}
+
+void RequestBatches::RunGroup(const EvaluatedModel& model, const EvaluationOptions& options,
+                              const std::vector<int64_t>& group,
+                              std::vector<double>* scores) const {
+  const int64_t T = requests_[static_cast<size_t>(group.front())].length;
+  at::Tensor ids = at::zeros({static_cast<int64_t>(group.size()), T}, at::kLong);
+  for (size_t row = 0; row < group.size(); ++row) {
+    read_(group[row], ids.mutable_data_ptr<int64_t>() + static_cast<int64_t>(row) * T);
+  }
+  const EvaluationResult result = RunPass(model, ids, options);
+  const at::Tensor losses = result.losses.to(at::kCPU, at::kDouble).contiguous();
+  const at::Tensor predicted = result.predicted_BT.to(at::kCPU).contiguous();
+  for (size_t row = 0; row < group.size(); ++row) {
+    const auto place = static_cast<int64_t>(row);
+    const double* loss = losses.const_data_ptr<double>() + place * (T - 1);
+    const int64_t* guess = predicted.const_data_ptr<int64_t>() + place * T;
+    const int64_t* truth = ids.const_data_ptr<int64_t>() + place * T;
+    for (const ScoredSpan& span : requests_[static_cast<size_t>(group[row])].spans) {
+      double sum = 0;
+      bool is_greedy = true;
+      for (int64_t t = span.start; t < span.start + span.length; ++t) {
+        sum -= loss[t - 1];
+        is_greedy = is_greedy && guess[t - 1] == truth[t];
+      }
+      scores->push_back(sum);
+      scores->push_back(is_greedy && std::isfinite(sum) ? 1 : 0);
+    }
+  }
+}
+
+std::vector<SpanScore> RequestBatches::Score(const EvaluatedModel& model,
+                                             const EvaluationOptions& options,
+                                             Collective& collective, const GroupDone& done) const {
+  EvaluationOptions with_guesses = options;
+  with_guesses.predictions = true;
+  std::vector<double> mine;
+  for (size_t group = static_cast<size_t>(collective.rank()); group < groups_.size();
+       group += static_cast<size_t>(collective.size())) {
+    RunGroup(model, with_guesses, groups_[group], &mine);
+    done();
+  }
+  const std::vector<double> all = collective.AllGather(mine);
+  TANDEM_CHECK(static_cast<int64_t>(all.size()) == 2 * num_spans());
+  std::vector<SpanScore> scores(static_cast<size_t>(num_spans()));
+  size_t at = 0;
+  for (size_t rank = 0; rank < static_cast<size_t>(collective.size()); ++rank) {
+    for (size_t group = rank; group < groups_.size();
+         group += static_cast<size_t>(collective.size())) {
+      for (const int64_t request : groups_[group]) {
+        const int64_t first = first_span_[static_cast<size_t>(request)];
+        const int64_t last = first_span_[static_cast<size_t>(request) + 1];
+        for (int64_t span = first; span < last; ++span, at += 2) {
+          scores[static_cast<size_t>(span)] = {all[at], all[at + 1] == 1};
+        }
+      }
+    }
+  }
+  return scores;
+}
+
+}  // namespace tandem
