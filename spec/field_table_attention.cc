@@ -112,7 +112,6 @@ std::vector<Field> AttentionFields() {
        .type = kInteger,
        .min = 0,
        .max = 4096,
-       .not_built = true,
        .default_value = "0",
        .unit = "groups",
        .words = "Retain so many groups, those that copy best: chosen on random tokens before "

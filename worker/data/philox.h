@@ -24,6 +24,7 @@ enum class RandomPurpose : uint32_t {
   kLoraInit = 3,
   kBootstrap = 4,
   kTest = 5,
+  kInduction = 6,  // random tokens that retained heads are chosen on
   kGeneration = 9,
 };
 

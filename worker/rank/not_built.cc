@@ -8,7 +8,6 @@ void CheckAttentionBuilt(const AttentionPlan& attention, std::vector<std::string
     if (is_asked) missing.push_back("attention." + what + " is not built into this rank");
   };
   refuse(attention.cache_size > 0, "cache_size");
-  refuse(attention.retain_auto > 0, "retain_auto");
 }
 
 }  // namespace

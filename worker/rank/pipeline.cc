@@ -15,6 +15,7 @@
 #include "worker/rank/component_losses.h"
 #include "worker/rank/failure.h"
 #include "worker/rank/metrics_history.h"
+#include "worker/rank/retained_choice.h"
 #include "worker/rank/stage_factory.h"
 #include "worker/train/lora_start.h"
 
@@ -62,6 +63,7 @@ Pipeline::Pipeline(const Plan& plan, Collective& collective, EventChannel& chann
   if (is_first()) base_sha256_ = ValueOr(DigestModel(measured), RequireData).sha256;
   base_sha256_ = collective_.Broadcast(base_sha256_, 0);
   LoadTokens();
+  retain_scores_ = ChooseRetained(*model_, collective_, plan_);
   if (parameters_ == nullptr) {
     parameters_ = std::make_unique<Parameters>(model_->config(), ParameterOptionsOf(plan),
                                                model_->device().device);
@@ -272,6 +274,7 @@ std::map<std::string, std::string> Pipeline::Notes() const {
   const std::string path = JoinPath(JoinPath(plan_.job_folder, "artifacts"), kEarlyStopName);
   if (PathExists(path)) notes["early_stop"] = ValueOr(ReadFile(path), RequireStorage);
   const auto history = ValueOr(ReadMetricsHistory(plan_.job_folder, plan_.epoch), RequireStorage);
+  if (!retain_scores_.empty()) notes["retain_scores"] = retain_scores_;
   auto diverged = nlohmann::json::array();
   for (size_t i = 0; i < plan_.stages.size(); ++i) {
     const std::string words = DivergenceWords(history, static_cast<int64_t>(i));

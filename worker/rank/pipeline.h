@@ -79,6 +79,7 @@ class Pipeline {
   std::unique_ptr<CheckpointKeeper> keeper_;
   std::unique_ptr<ProgressReporter> progress_;
   std::unique_ptr<StageCache> stage_cache_;
+  std::string retain_scores_;  // JSON, or empty
   int64_t first_stage_ = 0, first_step_ = 0;
   NamedTensors resumed_state_;  // of a stage that was interrupted; empty otherwise
 };
