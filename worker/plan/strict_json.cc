@@ -173,8 +173,9 @@ void JsonReader::Reals(const char* key, std::vector<double>& values, RealRange r
   }
 }
 
-void JsonReader::Integers(const char* key, std::vector<int64_t>& values, IntegerRange range) {
-  const Json* found = FindList(key, 64);
+void JsonReader::Integers(const char* key, std::vector<int64_t>& values, IntegerRange range,
+                          size_t max_items) {
+  const Json* found = FindList(key, max_items);
   if (found == nullptr) return;
   values.clear();
   for (size_t i = 0; i < found->size(); ++i) {

@@ -81,7 +81,8 @@ class JsonReader {
   void Text(const char* key, std::string& value, const TextRule& rule);
   void Texts(const char* key, std::vector<std::string>& values, const TextRule& rule);
   void Reals(const char* key, std::vector<double>& values, RealRange range);
-  void Integers(const char* key, std::vector<int64_t>& values, IntegerRange range);
+  void Integers(const char* key, std::vector<int64_t>& values, IntegerRange range,
+                size_t max_items = 64);
   template <typename Walk, typename T>
   void Object(const char* key, T& value, const Walk& walk) {
     const nlohmann::ordered_json* found = Find(key);

@@ -23,6 +23,7 @@ namespace tandem {
 namespace {
 
 constexpr int64_t kMaxRequestBytes = int64_t{1} << 28;
+constexpr size_t kMaxPromptTokens = size_t{1} << 24;
 
 void Tell(const nlohmann::ordered_json& line) {
   const std::string text =
@@ -163,7 +164,7 @@ Result<GenerateRequest> ParseGenerateRequest(const std::string& text) {
   keys.Text("model", request.model, {});
   keys.Text("mode", request.mode,
             {.allowed = {"served", "softmax", "hybrid", "window_only", "linear_only"}});
-  keys.Integers("prompt", request.prompt, {0, kMaxId});
+  keys.Integers("prompt", request.prompt, {0, kMaxId}, kMaxPromptTokens);
   keys.Integer("max_tokens", request.max_tokens, {0, kMost});
   keys.Real("temperature", request.sampling.temperature, {0, 100});
   keys.Real("top_p", request.sampling.top_p, {0, 1, true});
