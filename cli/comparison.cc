@@ -21,13 +21,22 @@ std::string Text(const json& value, const std::string& otherwise) {
   return value.is_string() ? value.get<std::string>() : otherwise;
 }
 
+// Reports from before the recipes had modes of their own do not say it.
+std::string ServedModeOf(const ComparedJob& job) {
+  const std::string recipe = Text(At(job.report, {"recipe"}), Text(At(job.spec, {"recipe"}), ""));
+  const std::string usual = recipe == "linear"           ? "linear_only"
+                            : recipe == "window_control" ? "window_only"
+                                                         : "hybrid";
+  return Text(At(job.report, {"served_mode"}), usual);
+}
+
 json JobJson(const ComparedJob& job) {
   json row = {
       {"name", job.name},
       {"uid", job.uid},
       {"page", job.page},
       {"recipe", Text(At(job.report, {"recipe"}), Text(At(job.spec, {"recipe"}), "stages"))},
-      {"served_mode", Text(At(job.report, {"served_mode"}), "hybrid")}};
+      {"served_mode", ServedModeOf(job)}};
   for (const auto& key : kReportKeys) row[key] = At(job.report, {key});
   return row;
 }
@@ -90,7 +99,7 @@ json Differences(const std::vector<ComparedJob>& jobs) {
 
 // Losses by sequence of the mode that is served; empty where the report has none.
 std::vector<double> ServedLosses(const ComparedJob& job) {
-  const std::string mode = Text(At(job.report, {"served_mode"}), "hybrid");
+  const std::string mode = ServedModeOf(job);
   std::vector<double> losses;
   for (const auto& loss : At(job.report, {"per_sequence", mode})) {
     if (!loss.is_number()) return {};

@@ -130,6 +130,7 @@ class SweepReader {
     if (control_line > 0) {
       SweepRun control{"window-control", {}};
       AddSpec(control, ControlTree(base, control_line), faults);
+      CheckControlIsTaken(control_line);
       outcome_.sweep.control = std::move(control);
     }
     for (Violation& violation : MergedFaults(faults))
@@ -155,6 +156,18 @@ class SweepReader {
     ParseOutcome parsed = ReadSpecTree(tree, base_dir_);
     run.parsed = std::move(parsed.parsed);
     faults.push_back({run.name, std::move(parsed.violations)});
+  }
+
+  // Its path is known only once it has run; whether jobs take it is known now.
+  void CheckControlIsTaken(int line) {
+    for (const SweepRun& run : outcome_.sweep.runs) {
+      v1::JobSpec spec = run.parsed.spec;
+      spec.mutable_evaluate()->set_control("report.json");
+      for (const Violation& violation : Validate(spec)) {
+        if (violation.field != "evaluate.control") continue;
+        return Refuse("controls: " + violation.message, line);
+      }
+    }
   }
 
   void CheckNames() {

@@ -91,29 +91,38 @@ def component_row(job):
 
 
 def judgements(jobs):
-    columns = ("Better than a plain window", "Recall", "Suites", "Time", "Tokens", "Peak memory")
+    rows = [judgement(job) for job in jobs]
+    columns = [name for name in rows[0] if any(row[name] != "–" for row in rows)] if rows else []
+    if not columns:
+        return ""
+    body = ""
+    for job, row in zip(jobs, rows):
+        cells = "".join(cell(name, row[name]) for name in columns)
+        body += f"<tr><td>{who(job, str(job.get('recipe') or ''))}</td>{cells}</tr>"
     head = [("wide", "Conversion"), *(("n", name) for name in columns)]
-    rows = ""
-    for job in jobs:
-        beats = part_of(job, "beats_window", "value")
-        answer = {True: "yes", False: "no"}[beats] if isinstance(beats, bool) else "–"
-        tokens = number(part_of(job, "cost", "tokens"))
-        average = number(part_of(job, "suites_average", served(job)))
-        values = (
-            f'<b class="{"good" if beats else "bad"}">{answer}</b>' if answer != "–" else answer,
-            percent(part_of(job, "recall", "value")),
-            "–" if average is None else f"{100 * average:.1f}",
-            duration(number(part_of(job, "cost", "seconds"))),
-            "–" if tokens is None else f"{tokens:,.0f}",
-            size(part_of(job, "cost", "peak_memory_bytes")),
-        )
-        cells = "".join(cell(name, value) for name, value in zip(columns, values))
-        rows += f"<tr><td>{who(job, str(job.get('recipe') or ''))}</td>{cells}</tr>"
     note = (
         "As each model is used. <b>Recall</b>: what is found again beyond the reach of all windows, "
         "as a share of the base's. <b>Suites</b>: mean percent right."
     )
-    return section("Is it worth it?", table(head, rows, "figures"), note)
+    return section("Is it worth it?", table(head, body, "figures"), note)
+
+
+def judgement(job):
+    """{column: words}; a dash where the report does not say."""
+    beats = part_of(job, "beats_window", "value")
+    answer = "–"
+    if isinstance(beats, bool):
+        answer = f'<b class="{"good" if beats else "bad"}">{"yes" if beats else "no"}</b>'
+    tokens = number(part_of(job, "cost", "tokens"))
+    average = number(part_of(job, "suites_average", served(job)))
+    return {
+        "Better than a plain window": answer,
+        "Recall": percent(part_of(job, "recall", "value")),
+        "Suites": "–" if average is None else f"{100 * average:.1f}",
+        "Time": duration(number(part_of(job, "cost", "seconds"))),
+        "Tokens": "–" if tokens is None else f"{tokens:,.0f}",
+        "Peak memory": size(part_of(job, "cost", "peak_memory_bytes")),
+    }
 
 
 def recall_rows(job):

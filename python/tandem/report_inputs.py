@@ -30,6 +30,9 @@ def read_inputs(job_folder):
     inputs.evaluation = read_object(
         inputs, os.path.join(artifacts, "report.json"), "the evaluation"
     )
+    early_stop = os.path.join(artifacts, "early_stop.json")
+    if inputs.evaluation and "early_stop" not in inputs.evaluation and os.path.exists(early_stop):
+        inputs.evaluation["early_stop"] = read_object(inputs, early_stop, "the early stop")
     drop_odd_parts(inputs.evaluation)
     read_attempts(inputs)
     inputs.manifest = read_object(

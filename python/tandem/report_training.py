@@ -132,7 +132,7 @@ def stage_words(stage):
     if stage.get("ssd_window_schedule"):
         words += f", windows of {' / '.join(str(w) for w in stage['ssd_window_schedule'])}"
     if stage.get("stop_component") not in (None, "", "none"):
-        words += f", stopped early by {stage['stop_component']}"
+        words += f", to stop when {stage['stop_component']} gets worse"
     return words
 
 

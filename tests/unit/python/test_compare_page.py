@@ -48,6 +48,12 @@ def test_the_page_says_everything():
         assert words in page, words
 
 
+def test_columns_that_no_report_fills_are_left_out():
+    bare = {"jobs": [job(BALANCED), job(COLLAPSED)]}
+    assert "Is it worth it?" not in compare_page.render(bare)
+    assert_self_contained(compare_page.render({"jobs": []}))
+
+
 def test_other_bases_have_no_common_row():
     odd = copy.deepcopy(COMPARISON)
     odd["jobs"][0]["components"]["softmax"]["loss"] = 2.0
