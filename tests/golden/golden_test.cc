@@ -67,6 +67,7 @@ class Golden : public ::testing::Test {
   void CheckTransfer(const std::string& objective) {
     AttentionTransferOptions options;
     options.objective = objective;
+    options.mixture = {.weights = 1, .outputs = 0.5, .hybrid_outputs = 2};
     options.attention.window = 8;
     options.schedule = Schedule(1e-2);
     AttentionTransfer stage(*model_, parameters_, *solo_, options);
@@ -93,6 +94,30 @@ TEST_F(Golden, TransferByWeights) {
 }
 TEST_F(Golden, TransferByHybridOutputs) {
   CheckTransfer("hybrid_outputs");
+}
+TEST_F(Golden, TransferByOtherObjectives) {
+  for (const char* objective : {"outputs", "hybrid_weights", "mixture"}) {
+    parameters_ = Parameters(model_->config(), TinyParameterOptions());
+    CheckTransfer(objective);
+  }
+}
+TEST_F(Golden, FinetuneByDistillation) {
+  FinetuneOptions options;
+  options.objective = "mixture";
+  CheckFinetune("finetune_distill", options);
+}
+TEST_F(Golden, FinetuneOfTheWindow) {
+  FinetuneOptions options;
+  options.mode = "window_only";
+  CheckFinetune("finetune_window_only", options);
+}
+TEST_F(Golden, FinetuneWithTheDroppedSpanOutside) {
+  FinetuneOptions options;
+  options.train_maps = options.train_factor = true;
+  options.dropout.schedule = {0.9, 0.5, 0.0};
+  options.dropped_span = "outside";
+  options.window_schedule = {2, 4, 8};
+  CheckFinetune("finetune_ssd_outside", options);
 }
 TEST_F(Golden, FinetuneOfLora) {
   CheckFinetune("finetune_lora", {});
