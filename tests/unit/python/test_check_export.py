@@ -45,7 +45,7 @@ def export(folder, dtype=torch.float32, **options):
     ).split():
         written[name] = getattr(config, name)
     (folder / "config.json").write_text(json.dumps(written))
-    for name in ("configuration_hybrid_linear.py", "modeling_hybrid_linear.py"):
+    for name in sorted(path.name for path in CLASSES.glob("*_hybrid_linear.py")):
         (folder / name).write_text((CLASSES / name).read_text())
     (folder / "tokenizer_config.json").write_text(
         json.dumps(
