@@ -87,6 +87,11 @@ inline Plan SmallPlan(const std::string& work) {
   finetune.lora_targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
   finetune.ssd_schedule = {0.5};
   finetune.ssd_granularity = "row";
+  // Measures as it goes, and its state is part of every checkpoint; it never strikes.
+  finetune.stop_component = "linear_only";
+  finetune.stop_every = 3;
+  finetune.stop_slack = 100;
+  finetune.stop_sequences = 6;
   plan.stages = {transfer, finetune};
   plan.evaluate.sequences = 4;
   plan.evaluate.bootstrap = 50;
