@@ -17,7 +17,8 @@ struct Mean {
 Mean MeanOf(const std::vector<double>& values) {
   const auto count = static_cast<double>(values.size());
   Mean mean;
-  for (const double value : values) mean.value += value / count;
+  for (const double value : values) mean.value += value;
+  mean.value /= count;
   for (const double value : values) {
     const double off = value - mean.value;
     if (count > 1) mean.variance += off * off / (count - 1) / count;
