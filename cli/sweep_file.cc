@@ -162,7 +162,7 @@ class SweepReader {
   void CheckControlIsTaken(int line) {
     for (const SweepRun& run : outcome_.sweep.runs) {
       v1::JobSpec spec = run.parsed.spec;
-      spec.mutable_evaluate()->set_control("report.json");
+      spec.mutable_evaluate()->set_control("/report.json");
       for (const Violation& violation : Validate(spec)) {
         if (violation.field != "evaluate.control") continue;
         return Refuse("controls: " + violation.message, line);

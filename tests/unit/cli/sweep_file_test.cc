@@ -60,6 +60,20 @@ TEST(ReadSweep, AFaultOfTheBaseIsToldOnceAndARunsFaultNamesTheRun) {
       << faults[1].message;
 }
 
+TEST(ReadSweep, TheTrainedControlIsTheBaseWithTheWindowAlone) {
+  std::string text = std::string(kSweep) + "controls: trained\n";
+  text.insert(text.find("  finetune: {steps"), "  attention_transfer: {steps: 5}\n");
+  const auto outcome = ReadSweep(text, "/w");
+  ASSERT_EQ(Messages(outcome), "");
+  ASSERT_TRUE(outcome.sweep.control.has_value());
+  const auto& control = outcome.sweep.control->parsed.spec;
+  EXPECT_EQ(control.recipe(), "window_control");
+  EXPECT_EQ(control.name(), "window-control");
+  EXPECT_FALSE(control.has_attention_transfer());
+  EXPECT_EQ(control.finetune().steps(), 10) << "as long as the others";
+  EXPECT_EQ(control.attention().window().size(), 32);
+}
+
 TEST(ReadSweep, RefusesWhatIsNoSweep) {
   EXPECT_EQ(
       Messages(ReadSweep("model: {path: m}\n", "/w")),
