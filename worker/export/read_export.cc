@@ -51,7 +51,8 @@ class HybridKeys {
   std::string Word(const char* key, const std::vector<std::string>& words) {
     if (!Has(key)) return words.front();
     const json& value = object_[key];
-    if (value.is_string() && std::find(words.begin(), words.end(), value) != words.end())
+    if (value.is_string() &&
+        std::find(words.begin(), words.end(), value.get<std::string>()) != words.end())
       return value;
     std::string list;
     for (const std::string& word : words) list += (list.empty() ? "" : ", ") + word;
