@@ -17,6 +17,7 @@ python     data preparation, report, the transformers classes
 parity     whole-model losses and gradients against the plain PyTorch anchor
 golden     first losses per stage
 multirank  several MPI ranks
+gpu        the same losses, gradients and steps on a GPU as on the CPU; skips itself without one
 e2e        the real binaries: submit, watch, kill -9, resume, export, load in transformers
 on request:
 kill       kill -9 at 20 random moments (tests/run.sh kill)

@@ -229,7 +229,7 @@ TEST_F(Gpu, ABf16BaseStaysNearTheFloatOne) {
 }  // namespace
 }  // namespace tandem
 
-// Leaves without static destructors: CUDA's libraries, loaded late, do not survive them.
+// Leaves without static destructors, as tandem-rank does: worker/rank/main.cc says why.
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
   const int failed = RUN_ALL_TESTS();
