@@ -1,5 +1,8 @@
 #include "cli/outcome.h"
 
+#include <string>
+#include <vector>
+
 #include "cli/component_text.h"
 #include "cli/exit_code.h"
 #include "cli/job_text.h"
@@ -16,7 +19,11 @@ int TellOutcome(const v1::Job& job, Format format, const std::string& require_ve
     std::string text;
     if (job.has_report())
       text = ComponentTable(job.report(), job.spec().evaluate().sinks(), StyleOfStdout()) + "\n";
-    PrintOut(text + Table({{"Model:", job.artifact()}, {"Report:", job.report_path()}}));
+    std::vector<std::vector<std::string>> places;
+    if (!job.artifact().empty())
+      places.push_back({"Model:", job.artifact()});  // diagnose makes none
+    places.push_back({"Report:", job.report_path()});
+    PrintOut(text + Table(places));
   }
   if (!succeeded) {
     std::string why = job.message().empty() ? job.reason() : job.message();
