@@ -56,18 +56,29 @@ std::map<std::string, json> FieldsOf(const json& spec) {
   json rest = spec;
   std::map<std::string, json> fields;
   std::map<std::string, int> seen;
+  std::string kinds;
   for (const auto& stage : At(spec, {"stages"})) {
     if (!stage.is_object()) continue;
     for (const auto& [kind, body] : stage.items()) {
       const int count = ++seen[kind];
+      kinds += (kinds.empty() ? "" : ", ") + kind;
       Flatten(body, count == 1 ? kind : kind + "#" + std::to_string(count), fields);
     }
   }
+  if (rest.contains("stages")) fields["stages"] = kinds;
   rest.erase("stages");
   for (const char* own : {"name", "project", "priority"}) rest.erase(own);
   if (rest.contains("evaluate") && rest["evaluate"].is_object()) rest["evaluate"].erase("control");
   Flatten(rest, "", fields);
   return fields;
+}
+
+// A field of a stage that the job does not have: `stages` says that already.
+bool IsOfAbsentStage(const std::string& path, const std::map<std::string, json>& fields) {
+  const std::string kind = path.substr(0, path.find('.'));
+  if (!kind.starts_with("attention_transfer") && !kind.starts_with("finetune")) return false;
+  const auto next = fields.lower_bound(kind + ".");
+  return next == fields.end() || !next->first.starts_with(kind + ".");
 }
 
 json Differences(const std::vector<ComparedJob>& jobs) {
@@ -82,6 +93,7 @@ json Differences(const std::vector<ComparedJob>& jobs) {
   for (const auto& path : paths) {
     json values = json::array();
     for (const auto& [name, fields] : specs) {
+      if (IsOfAbsentStage(path, fields)) continue;
       const auto found = fields.find(path);
       const json value = found == fields.end() ? json(nullptr) : found->second;
       const auto same =

@@ -246,6 +246,17 @@ std::string CostText(const json& comparison) {
   return "\nTraining cost:\n" + Table(rows);
 }
 
+// Names with commas; "the others" where most runs have the value.
+std::string RunNames(const json& entry, const json& difference, size_t runs) {
+  const size_t own = entry["jobs"].size();
+  const bool is_most = 2 * own > runs && own > 2 && difference["values"].size() > 1;
+  if (is_most) return "the others";
+  std::string names;
+  for (const auto& name : entry["jobs"])
+    names += (names.empty() ? "" : ", ") + Cut(name.get<std::string>(), kLongestName);
+  return names;
+}
+
 std::string DifferenceText(const json& comparison) {
   const auto& differences = comparison["differences"];
   if (differences.empty()) return "";
@@ -254,9 +265,7 @@ std::string DifferenceText(const json& comparison) {
     std::string field = difference["field"].get<std::string>();
     for (const auto& entry : difference["values"]) {
       const auto& value = entry["value"];
-      std::string names;
-      for (const auto& name : entry["jobs"])
-        names += (names.empty() ? "" : ", ") + name.get<std::string>();
+      const std::string names = RunNames(entry, difference, comparison["jobs"].size());
       const std::string text = value.is_null()     ? "-"
                                : value.is_string() ? value.get<std::string>()
                                                    : value.dump();

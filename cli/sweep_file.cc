@@ -1,6 +1,7 @@
 #include "cli/sweep_file.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <utility>
 
@@ -39,18 +40,32 @@ void Remove(YamlNode& map, const std::string& key) {
   std::erase_if(map.entries, [&](const YamlEntry& entry) { return entry.key == key; });
 }
 
-YamlNode Text(const std::string& text, int line) {
+YamlNode Text(const std::string& text, int line, bool quoted = true) {
   YamlNode node;
   node.kind = Kind::kScalar;
   node.scalar = text;
-  node.quoted = true;
+  node.quoted = quoted;
   node.line = line;
   return node;
 }
 
-// The trained control of the base: the window alone, finetuned as long, on the same data. What
-// belongs to conversions goes.
+// A whole number of a group, or 0.
+int64_t Whole(YamlNode& tree, const char* group, const char* key) {
+  YamlEntry* found = Find(tree, group);
+  YamlEntry* entry = found == nullptr ? nullptr : Find(found->value, key);
+  return entry == nullptr ? 0 : std::atoll(entry->value.scalar.c_str());
+}
+
+// The trained control of the base: the window alone, trained on as many tokens as both stages
+// together, on the same data. What belongs to conversions goes.
 YamlNode ControlTree(YamlNode tree, int line) {
+  const int64_t transfer = Whole(tree, "attention_transfer", "steps");
+  const int64_t finetuned = Whole(tree, "finetune", "steps");
+  const bool same_batch =
+      Whole(tree, "attention_transfer", "batch_size") == Whole(tree, "finetune", "batch_size");
+  if (transfer > 0 && finetuned > 0 && same_batch)
+    Find(Find(tree, "finetune")->value, "steps")->value =
+        Text(std::to_string(transfer + finetuned), line, false);
   for (const char* key : {"name", "recipe", "stages", "attention_transfer"}) Remove(tree, key);
   if (YamlEntry* finetune = Find(tree, "finetune")) {
     for (const char* key :

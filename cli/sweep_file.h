@@ -3,7 +3,8 @@
 //   base: {…the fields of a job…}     shared by all runs
 //   runs: [{name: a, …}, …]           each a job: the base with these fields put over it
 //   controls: none | trained          trained: one more job first, of the recipe window_control,
-//                                     whose report the others are judged against
+//                                     whose report the others are judged against; it gets the
+//                                     steps of the base's two stages together
 // Groups are merged field by field; anything else replaces the base's value, and a run's null takes
 // the base's value away. Every job then goes through the strict spec, with the lines of the sweep
 // file. Pure, any thread.

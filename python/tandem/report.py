@@ -27,6 +27,7 @@ def render(inputs):
     with open(STYLE, encoding="utf-8") as file:
         style = file.read()
     name = str(inputs.evaluation.get("job") or inputs.plan.get("job_name") or "unnamed job")
+    name = name.removeprefix("projects/default/jobs/")
     body = "".join(
         part(inputs)
         for part in (

@@ -92,10 +92,9 @@ TEST(ComparisonJson, OnlyFieldsThatDifferAreListed) {
   ComparedJob short_job = New();
   short_job.spec["stages"].erase(0);
   const json with_absent = ComparisonJson({Old(), short_job})["differences"];
-  const auto steps = std::ranges::find_if(
-      with_absent, [](const json& d) { return d["field"] == "attention_transfer.steps"; });
-  ASSERT_NE(steps, with_absent.end());
-  EXPECT_TRUE((*steps)["values"][1]["value"].is_null()) << "a field that one job does not have";
+  std::string names;
+  for (const auto& difference : with_absent) names += difference["field"].get<std::string>() + " ";
+  EXPECT_EQ(names, "finetune.mode recipe stages ") << "not every field of the stage that is absent";
 }
 
 TEST(ComparisonJson, PairsTheServedLossesOfTheSameText) {

@@ -70,7 +70,7 @@ TEST(ReadSweep, TheTrainedControlIsTheBaseWithTheWindowAlone) {
   EXPECT_EQ(control.recipe(), "window_control");
   EXPECT_EQ(control.name(), "window-control");
   EXPECT_FALSE(control.has_attention_transfer());
-  EXPECT_EQ(control.finetune().steps(), 10) << "as long as the others";
+  EXPECT_EQ(control.finetune().steps(), 15) << "as long as both stages of the others";
   EXPECT_EQ(control.attention().window().size(), 32);
 }
 
