@@ -118,16 +118,16 @@ std::vector<Field> AttentionFields() {
                 "training starts. Not together with kv_groups."},
       {.path = "attention.cache",
        .type = kGroup,
-       .words = "Keys that leave the window and stay in the softmax set, when text is generated."},
+       .words = "Keys that leave the window and stay in the softmax set, once trained."},
       {.path = "attention.cache.size",
        .type = kInteger,
        .min = 0,
        .max = 65536,
-       .not_built = true,
        .default_value = "0",
        .unit = "keys",
        .words = "Keys per head that are kept: those that the linear branch recalls worst. 0: none. "
-                "For generation and the exported model; the evaluation does not use it."},
+                "Training does not know it; evaluation (mode hybrid), generation and the exported "
+                "model use it, token by token."},
   };
 }
 

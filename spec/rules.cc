@@ -126,6 +126,13 @@ void CheckMixing(const v1::JobSpec& spec, ViolationList& out) {
                   "is \"mass\"; it has no window factor: leave attention.linear.span, "
                   "attention.mixing.affine and attention.mixing.window_gain at their defaults");
   }
+  const bool can_cache = spec.attention().linear().span() == "outside" && mixing.kind() == "shared";
+  if (spec.attention().cache().size() > 0 && !can_cache) {
+    out.AddUnless({}, "attention.cache.size",
+                  "is " + std::to_string(spec.attention().cache().size()) +
+                      "; a sparse cache needs attention.linear.span outside and "
+                      "attention.mixing.kind shared");
+  }
   if (mixing.affine() && mixing.factor() != "sigmoid") {
     out.AddUnless({"attention.mixing.factor"}, "attention.mixing.affine",
                   "is true; the window factor must be below 1: choose attention.mixing.factor "

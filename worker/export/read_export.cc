@@ -177,7 +177,7 @@ Result<ConvertedForm> ParseConvertedForm(const std::string& text, const ModelCon
   form.attention.retained = Retained(retain, base);
   retain.RefuseOthers();
   HybridKeys cache(hybrid.Object("cache"), "hybrid.cache", &faults);
-  form.cache_size = cache.Integer("size", 0, 0);
+  form.attention.cache_size = cache.Integer("size", 0, 0);
   cache.RefuseOthers();
   hybrid.RefuseOthers();
   if (faults.empty()) return form;

@@ -22,7 +22,6 @@ struct ConvertedForm {
   AttentionForm attention;
   ComponentMode mode = ComponentMode::kHybrid;  // as served: hybrid, linear_only or window_only
   ParameterOptions parameters;                  // without LoRA
-  int64_t cache_size = 0;                       // sparse cache, inference only
 };
 
 struct ConvertedModel {

@@ -2,6 +2,7 @@
 
 #include <ATen/ops/full.h>
 #include <ATen/ops/roll.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
 #include <array>
@@ -10,6 +11,7 @@
 
 #include "worker/model/next_token_loss.h"
 #include "worker/model/projection.h"
+#include "worker/model/recurrent/recurrent_attention.h"
 
 namespace tandem {
 namespace {
@@ -26,6 +28,29 @@ constexpr std::array<std::pair<ComponentMode, const char*>, 6> kModeNames = {{
 // Sequence b gets what belongs to sequence (b+1) mod B.
 at::Tensor OfNextSequence(const at::Tensor& t) {
   return at::roll(t, {-1}, {0});
+}
+
+RecurrentMaps MapsOf(const AttentionCall& call) {
+  return {call.w_q, call.w_k, call.b_q, call.b_k, call.gamma};
+}
+
+// The hybrid with its sparse cache has no other form than token by token.
+at::Tensor AttendWithCache(const AttentionCall& call, const EvaluationOptions& options,
+                           const at::Tensor& mass_BHT) {
+  RecurrentOptions recurrent;
+  recurrent.form = call.form;
+  recurrent.swap_sums = options.state_swap;
+  LayerMemory memory;
+  return RecurrentAttention(recurrent, MapsOf(call), call.retained, call.q.size(1), call.k.size(1))
+      .Attend(call.q, call.k, call.v, &memory, mass_BHT);
+}
+
+// The linear branch's mean share over the rows that count.
+void FillMass(const at::Tensor& mass_BHT, int64_t from_row, at::Tensor* mass_H) {
+  const int64_t rows = mass_BHT.size(2) - from_row;
+  if (rows <= 0) return;
+  mass_H->copy_(
+      mass_BHT.narrow(2, from_row, rows).mean(std::array<int64_t, 2>{0, 2}, false, at::kDouble));
 }
 
 // Attention of one layer; mass_H, if given, receives the layer's mean linear share.
@@ -48,13 +73,18 @@ at::Tensor AttendLayer(const QkvTensors& in, const Parameters& parameters, int64
     call.k_linear = OfNextSequence(in.k);
     call.v_linear = OfNextSequence(in.v);
   }
+  if (options.mode == ComponentMode::kHybrid && call.form.cache_size > 0) {
+    at::Tensor mass_BHT;
+    if (mass_H != nullptr) {
+      mass_BHT = at::zeros({in.q.size(0), in.q.size(1), in.q.size(2)}, in.q.options());
+    }
+    const at::Tensor y = AttendWithCache(call, options, mass_BHT);
+    if (mass_H != nullptr) FillMass(mass_BHT, options.mass_from_row, mass_H);
+    return y;
+  }
   if (mass_H == nullptr) return Attend(options.mode, call);
   const HybridDiagnostics result = AttendWithMass(call);
-  const int64_t rows = in.q.size(2) - options.mass_from_row;
-  if (rows > 0) {
-    mass_H->copy_(result.linear_mass_BHT.narrow(2, options.mass_from_row, rows)
-                      .mean(std::array<int64_t, 2>{0, 2}, false, at::kDouble));
-  }
+  FillMass(result.linear_mass_BHT, options.mass_from_row, mass_H);
   return result.out_BHTd;
 }
 

@@ -13,6 +13,7 @@ AttentionForm AttentionFormOf(const AttentionPlan& plan) {
   form.mixing = MixingFromWord(plan.mixing_kind);
   form.affine = plan.mixing_affine;
   form.window_gain = plan.window_gain;
+  form.cache_size = plan.cache_size;
   for (const RetainedGroup& retained : plan.retained) {
     const auto layer = static_cast<size_t>(retained.layer);
     if (form.retained.size() <= layer) form.retained.resize(layer + 1);

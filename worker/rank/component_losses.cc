@@ -51,6 +51,7 @@ ComponentLosses MeasureComponents(const Plan& plan, const Llama& model,
   EvaluationOptions options;
   options.attention = AttentionFormOf(plan.attention);
   options.attention.window_gain = 1;  // as it is trained
+  options.attention.cache_size = 0;
   const auto measure = [&](ComponentMode mode) {
     options.mode = mode;
     return MeanLoss(model, parameters, ids_NT, options, collective);

@@ -72,7 +72,6 @@ Result<LoadedModel> LoadModel(const GenerateRequest& request) {
   loaded.model = std::move(converted.model);
   loaded.parameters = std::move(converted.parameters);
   loaded.options.form = converted.form.attention;
-  loaded.options.cache_size = converted.form.cache_size;
   loaded.options.mode = converted.form.mode;
   if (request.mode != "served") {
     TANDEM_ASSIGN_OR_RETURN(loaded.options.mode, ComponentModeFromName(request.mode));

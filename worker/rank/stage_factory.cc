@@ -3,7 +3,6 @@
 #include <string>
 
 #include "worker/model/plan_form.h"
-#include "worker/rank/not_built.h"
 #include "worker/train/attention_transfer.h"
 #include "worker/train/finetune.h"
 
@@ -69,7 +68,6 @@ Status CheckPlanForRanks(const Plan& plan, int64_t num_ranks) {
       violate(path + " has another LoRA than the first finetune stage; all must agree");
     }
   }
-  for (const std::string& missing : NotBuilt(plan)) violate(missing);
   return violations.empty() ? Status::Ok() : InvalidArgument(violations);
 }
 

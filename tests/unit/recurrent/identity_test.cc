@@ -15,7 +15,7 @@ std::string NameOf(const RecurrentOptions& options) {
          (form.window_kind == WindowKind::kTerraced ? " terraced" : " sliding") +
          (form.span == Span::kAll ? " all" : " outside") + " sinks=" + std::to_string(form.sinks) +
          (form.mixing == Mixing::kMass ? " mass" : "") + (form.affine ? " affine" : "") +
-         " cache=" + std::to_string(options.cache_size);
+         " cache=" + std::to_string(options.form.cache_size);
 }
 
 // Whole prefill against: parts, one token at a time, and each length's prefill with one token

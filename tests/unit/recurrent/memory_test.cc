@@ -30,7 +30,7 @@ TEST(RecurrentMemory, IsConstantInTheLength) {
     }
   }
   RecurrentOptions cached = WithWindow(16, ComponentMode::kHybrid);
-  cached.cache_size = 8;
+  cached.form.cache_size = 8;
   EXPECT_EQ(BytesAfter(tiny, cached, 64), BytesAfter(tiny, cached, 256));
 }
 
@@ -70,9 +70,9 @@ TEST(RecurrentAttentionRefuses, WhatHasNoRecurrentForm) {
   EXPECT_THROW(make(WithWindow(0, ComponentMode::kHybrid)), c10::Error);
   RecurrentOptions options = WithWindow(16, ComponentMode::kHybrid);
   options.form.span = Span::kAll;
-  options.cache_size = 4;
+  options.form.cache_size = 4;
   EXPECT_THROW(make(options), c10::Error);
-  options.cache_size = 0;
+  options.form.cache_size = 0;
   options.form.mixing = Mixing::kMass;
   EXPECT_THROW(make(options), c10::Error);
   EXPECT_THROW(RecurrentModel(*tiny.model, nullptr, WithWindow(16, ComponentMode::kHybrid)),

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "tests/unit/recurrent/recurrent_cases.h"
+#include "worker/model/evaluation_forward.h"
 
 namespace tandem::testing {
 namespace {
@@ -98,7 +99,7 @@ TEST_P(SparseCache, KeepsWhatItsDefinitionSays) {
   RecurrentOptions options;
   options.form.window = 4;
   options.form.sinks = 2;
-  options.cache_size = 3;
+  options.form.cache_size = 3;
   const RecurrentAttention attention(options, maps, {}, H, K);
   LayerMemory memory;
   const at::Tensor y = attention.Attend(q, k, v, &memory);
@@ -129,16 +130,47 @@ TEST_P(SparseCache, KeepsWhatItsDefinitionSays) {
 
 INSTANTIATE_TEST_SUITE_P(Tied, SparseCache, ::testing::Bool());
 
+// The evaluation runs the cache too, with its probes.
+TEST(SparseCacheOf, TheEvaluationIsTheDecoders) {
+  const Conversion tiny;
+  const at::Tensor ids = RandomIds(2, 90, 64, 8);
+  EvaluationOptions evaluation;
+  evaluation.attention.window = 8;
+  evaluation.attention.cache_size = 5;
+  evaluation.attention.retained = {{1}, {}};
+  RecurrentOptions options;
+  options.form = evaluation.attention;
+  const RecurrentModel model(*tiny.model, &tiny.parameters, options);
+  const at::Tensor wanted = EvaluateLogits(*tiny.model, tiny.parameters, ids, evaluation);
+  EXPECT_LT(RelativeDistance(LogitsInParts(model, ids, {50, 1}), wanted), kIdentityTolerance);
+
+  evaluation.linear_mass = true;
+  evaluation.mass_from_row = 16;
+  const EvaluationResult plain = EvaluateSequences(*tiny.model, tiny.parameters, ids, evaluation);
+  const at::Tensor mass = plain.linear_mass_MH;
+  EXPECT_EQ(mass.select(0, 0).narrow(0, 2, 2).abs().max().item<double>(), 0) << "retained";
+  EXPECT_GT(mass.select(0, 0).narrow(0, 0, 2).min().item<double>(), 0);
+  EXPECT_GT(mass.select(0, 1).min().item<double>(), 0);
+  EXPECT_LT(mass.max().item<double>(), 1);
+
+  evaluation.linear_mass = false;
+  evaluation.state_swap = true;
+  const EvaluationResult swapped = EvaluateSequences(*tiny.model, tiny.parameters, ids, evaluation);
+  const at::Tensor change = swapped.losses.sub(plain.losses).abs();
+  EXPECT_LT(change.narrow(1, 0, 8).max().item<double>(), 1e-6) << "nothing has left the window";
+  EXPECT_GT(change.max().item<double>(), 1e-3);
+}
+
 // With room for every key it is full softmax, whatever the maps and factors are.
 TEST(SparseCacheOf, EveryKeyIsFullSoftmax) {
   const Conversion tiny;
   const at::Tensor ids = tiny.ids.narrow(1, 0, 120);
   RecurrentOptions options;
   options.form.window = 8;
-  options.cache_size = 120;
+  options.form.cache_size = 120;
   const RecurrentModel cached(*tiny.model, &tiny.parameters, options);
   options.mode = ComponentMode::kSoftmax;
-  options.cache_size = 0;
+  options.form.cache_size = 0;
   const RecurrentModel softmax(*tiny.model, &tiny.parameters, options);
   EXPECT_LT(
       RelativeDistance(LogitsInParts(cached, ids, {50, 1}), LogitsInParts(softmax, ids, {120})),

@@ -52,8 +52,11 @@ struct AttentionForm {
   FeatureMapKind map = FeatureMapKind::kHedgehog;
   WindowKind window_kind = WindowKind::kSliding;
   Mixing mixing = Mixing::kShared;
-  bool affine = false;                   // lambda = 1 - gamma instead of 1
-  double window_gain = 1;                // multiplies gamma, at inference
+  bool affine = false;     // lambda = 1 - gamma instead of 1
+  double window_gain = 1;  // multiplies gamma, at inference
+  // Keys that leave the window and stay in each query head's softmax set (method.md §3, sparse
+  // cache): inference only. worker/model/recurrent knows it, Attend does not.
+  int64_t cache_size = 0;
   std::vector<LayerRetention> retained;  // by layer; empty: none anywhere
 
   const LayerRetention& RetainedIn(int64_t layer_index) const;

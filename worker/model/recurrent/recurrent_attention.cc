@@ -3,6 +3,7 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/roll.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
@@ -27,13 +28,14 @@ void CheckOptions(const RecurrentOptions& options) {
               "modes sinks_only and none have no recurrent form; use softmax, hybrid, window_only "
               "or linear_only");
   TORCH_CHECK(form.window >= 1, "window is ", form.window, "; must be at least 1");
-  TORCH_CHECK(options.cache_size >= 0, "cache_size is ", options.cache_size,
-              "; must be at least 0");
+  TORCH_CHECK(form.cache_size >= 0, "cache_size is ", form.cache_size, "; must be at least 0");
   const bool outside = form.span == Span::kOutside;
   TORCH_CHECK(form.mixing == Mixing::kShared || outside,
               "mixing kind mass needs linear span outside");
-  TORCH_CHECK(options.cache_size == 0 || (outside && form.mixing == Mixing::kShared),
+  TORCH_CHECK(form.cache_size == 0 || (outside && form.mixing == Mixing::kShared),
               "a sparse cache needs linear span outside and mixing kind shared");
+  TORCH_CHECK(!options.swap_sums || form.cache_size > 0,
+              "swap_sums belongs to a sparse cache: without one, Attend swaps the sequences");
 }
 
 // Undefined stays undefined.
@@ -45,22 +47,6 @@ void AddToSums(const at::Tensor& phi_k, const at::Tensor& v, LayerMemory* memory
   const int64_t P = phi_k.size(1);
   memory->S.add_(at::matmul(phi_k.transpose(2, 3), PerHead(v, P)));
   memory->z.add_(phi_k.sum(2));
-}
-
-// What the sums give, and keys k, v (B,K',m,d) beside them where not hidden (r,m).
-struct Beside {
-  at::Tensor phi_k, v, hidden_rm;
-};
-std::pair<at::Tensor, at::Tensor> ReadSums(const at::Tensor& phi_q, const Beside& beside,
-                                           const LayerMemory& memory) {
-  const int64_t H = phi_q.size(1);
-  const at::Tensor grouped = ByGroup(phi_q, memory.S.size(1));
-  const at::Tensor number = ByHead(at::matmul(grouped, memory.S), H);
-  const at::Tensor total = ByHead(at::matmul(grouped, memory.z.unsqueeze(-1)), H).squeeze(-1);
-  if (!beside.phi_k.defined()) return {number, total};
-  const at::Tensor x = ByHead(at::matmul(grouped, beside.phi_k.transpose(2, 3)), H);
-  if (beside.hidden_rm.defined()) x.masked_fill_(beside.hidden_rm, 0);
-  return {number.add(WeightedValues(x, beside.v)), total.add(x.sum(-1))};
 }
 
 }  // namespace
@@ -77,7 +63,7 @@ RecurrentAttention::RecurrentAttention(const RecurrentOptions& options, const Re
   has_window_ = mode == ComponentMode::kHybrid || mode == ComponentMode::kWindowOnly;
   has_linear_ = mode == ComponentMode::kHybrid || mode == ComponentMode::kLinearOnly;
   folds_at_once_ = mode == ComponentMode::kLinearOnly || form.span == Span::kAll;
-  caches_ = mode == ComponentMode::kHybrid && options.cache_size > 0;
+  caches_ = mode == ComponentMode::kHybrid && options.form.cache_size > 0;
   for (int64_t group = 0; group < num_kv_heads; ++group) {
     const bool full = mode == ComponentMode::kSoftmax ||
                       std::find(retained.begin(), retained.end(), group) != retained.end();
@@ -105,7 +91,8 @@ RecurrentAttention::RecurrentAttention(const RecurrentOptions& options, const Re
 }
 
 at::Tensor RecurrentAttention::Attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                      LayerMemory* memory) const {
+                                      LayerMemory* memory,
+                                      const at::Tensor& linear_mass_BHT) const {
   const c10::NoGradGuard no_grad;
   const int64_t T = q.size(2);
   TORCH_CHECK(T >= 1 && k.size(2) == T && v.size(2) == T, "q has ", T, " tokens, k ", k.size(2),
@@ -116,14 +103,17 @@ at::Tensor RecurrentAttention::Attend(const at::Tensor& q, const at::Tensor& k, 
   for (int64_t begin = 0; begin < T; begin += step) {
     const int64_t rows = std::min(step, T - begin);
     const Block block{q.narrow(2, begin, rows), k.narrow(2, begin, rows), v.narrow(2, begin, rows)};
-    out.narrow(2, begin, rows).copy_(AttendBlock(block, memory));
+    const at::Tensor share =
+        linear_mass_BHT.defined() ? linear_mass_BHT.narrow(2, begin, rows) : at::Tensor();
+    out.narrow(2, begin, rows).copy_(AttendBlock(block, memory, share));
     memory->position += rows;
   }
   return out;
 }
 
-at::Tensor RecurrentAttention::AttendBlock(const Block& block, LayerMemory* memory) const {
-  if (softmax_.empty()) return AttendConverted(block, memory);
+at::Tensor RecurrentAttention::AttendBlock(const Block& block, LayerMemory* memory,
+                                           const at::Tensor& share) const {
+  if (softmax_.empty()) return AttendConverted(block, memory, share);
   const auto part = [&](const std::vector<int64_t>& groups) {
     return Block{OfGroups(block.q, groups, group_size_), OfGroups(block.k, groups, 1),
                  OfGroups(block.v, groups, 1)};
@@ -131,12 +121,20 @@ at::Tensor RecurrentAttention::AttendBlock(const Block& block, LayerMemory* memo
   const Block full = part(softmax_);
   AppendToFull(full.k, full.v, memory);
   const at::Tensor y = AttendFull(full.q, *memory);
+  if (share.defined()) share.zero_();
   if (converted_.empty()) return y;
-  return JoinGroups({softmax_, y}, {converted_, AttendConverted(part(converted_), memory)},
-                    group_size_);
+  const at::Tensor part_share =
+      share.defined() ? OfGroups(share, converted_, group_size_).clone() : share;
+  const at::Tensor converted = AttendConverted(part(converted_), memory, part_share);
+  if (share.defined()) {
+    const at::Tensor none = OfGroups(share, softmax_, group_size_);
+    share.copy_(JoinGroups({softmax_, none}, {converted_, part_share}, group_size_));
+  }
+  return JoinGroups({softmax_, y}, {converted_, converted}, group_size_);
 }
 
-at::Tensor RecurrentAttention::AttendConverted(const Block& block, LayerMemory* memory) const {
+at::Tensor RecurrentAttention::AttendConverted(const Block& block, LayerMemory* memory,
+                                               const at::Tensor& share) const {
   if (has_window_) Remember(block, memory);
   if (has_linear_ && !memory->S.defined()) StartSums(block, memory);
   Sums window, linear;
@@ -148,11 +146,12 @@ at::Tensor RecurrentAttention::AttendConverted(const Block& block, LayerMemory* 
     linear = folds_at_once_ ? FoldBlock(block, phi_q, memory) : FoldLeaving(block, phi_q, memory);
   }
   if (has_window_) Forget(block.q.size(2), memory);
-  return Mix(std::move(window), std::move(linear), all_mass);
+  return Mix(std::move(window), std::move(linear), all_mass, share);
 }
 
 // method.md §3: hybrid with its shared denominator or by mass, window_only, linear_only.
-at::Tensor RecurrentAttention::Mix(Sums window, Sums linear, const at::Tensor& all_mass) const {
+at::Tensor RecurrentAttention::Mix(Sums window, Sums linear, const at::Tensor& all_mass,
+                                   const at::Tensor& share) const {
   if (!has_linear_) return window.number.div(window.total.unsqueeze(-1));
   if (!has_window_) return linear.number.div(linear.total.add(kLinearEpsilon).unsqueeze(-1));
   if (all_mass.defined()) {
@@ -164,7 +163,9 @@ at::Tensor RecurrentAttention::Mix(Sums window, Sums linear, const at::Tensor& a
     linear.total = linear.total.mul(lambda_H_.view({-1, 1}));
     linear.number = linear.number.mul(lambda_H_.view({-1, 1, 1}));
   }
-  return window.number.add(linear.number).div(window.total.add(linear.total).unsqueeze(-1));
+  const at::Tensor total = window.total.add(linear.total);
+  if (share.defined()) share.copy_(linear.total.div(total));
+  return window.number.add(linear.number).div(total.unsqueeze(-1));
 }
 
 // The block's keys enter the window's buffer, the first ones the sinks.
@@ -189,7 +190,7 @@ void RecurrentAttention::StartSums(const Block& block, LayerMemory* memory) cons
   if (has_window_ && options_.form.mixing == Mixing::kMass) {
     memory->z_all = at::zeros({B, P, F}, block.q.options());
   }
-  if (caches_) StartSparseCache(options_.cache_size, memory);
+  if (caches_) StartSparseCache(options_.form.cache_size, memory);
 }
 
 // e = gamma exp(s - c) over window, sinks and cache; c is the largest of these scores s.
@@ -226,14 +227,31 @@ RecurrentAttention::Sums RecurrentAttention::WindowSums(const Block& block,
   return sums;
 }
 
+// What is folded already, and what stands beside it in the block.
+RecurrentAttention::Sums RecurrentAttention::ReadSums(const at::Tensor& phi_q, const Beside& beside,
+                                                      const LayerMemory& memory) const {
+  const int64_t H = phi_q.size(1);
+  const at::Tensor S = options_.swap_sums ? at::roll(memory.S, {-1}, {0}) : memory.S;
+  const at::Tensor z = options_.swap_sums ? at::roll(memory.z, {-1}, {0}) : memory.z;
+  const at::Tensor grouped = ByGroup(phi_q, S.size(1));
+  Sums sums{ByHead(at::matmul(grouped, S), H),
+            ByHead(at::matmul(grouped, z.unsqueeze(-1)), H).squeeze(-1)};
+  if (!beside.phi_k.defined()) return sums;
+  const at::Tensor x = ByHead(at::matmul(grouped, beside.phi_k.transpose(2, 3)), H);
+  if (beside.hidden_rm.defined()) x.masked_fill_(beside.hidden_rm, 0);
+  sums.number = sums.number.add(WeightedValues(x, beside.v));
+  sums.total = sums.total.add(x.sum(-1));
+  return sums;
+}
+
 // Span all and mode linear_only: a key is seen from its own row on.
 RecurrentAttention::Sums RecurrentAttention::FoldBlock(const Block& block, const at::Tensor& phi_q,
                                                        LayerMemory* memory) const {
   const at::Tensor phi_k = PhiK(block.k);
   const at::Tensor hidden = HiddenLater(block.k.size(2), phi_k.device());
-  const auto [number, total] = ReadSums(phi_q, {phi_k, block.v, hidden}, *memory);
+  Sums sums = ReadSums(phi_q, {phi_k, block.v, hidden}, *memory);
   AddToSums(phi_k, block.v, memory);
-  return {number, total};
+  return sums;
 }
 
 // Span outside: a row sees the keys that have left its own window. Those that no later row has in
@@ -245,10 +263,7 @@ RecurrentAttention::Sums RecurrentAttention::FoldLeaving(const Block& block,
   const int64_t from = std::max(memory->first, options_.form.sinks);
   const int64_t count = window_.Start(position + rows) - from;
   Beside beside;
-  if (count <= 0) {
-    const auto [number, total] = ReadSums(phi_q, beside, *memory);
-    return {number, total};
-  }
+  if (count <= 0) return ReadSums(phi_q, beside, *memory);
   const at::Tensor k = memory->k.narrow(2, from - memory->first, count);
   const at::Tensor v = memory->v.narrow(2, from - memory->first, count);
   const at::Tensor phi_k = caches_ ? at::Tensor() : PhiK(k);
@@ -258,13 +273,13 @@ RecurrentAttention::Sums RecurrentAttention::FoldLeaving(const Block& block,
         [&](int64_t row, int64_t index) { return from + index < window_.Start(row); }, k.device());
     beside = {phi_k, v, hidden};
   }
-  const auto [number, total] = ReadSums(phi_q, beside, *memory);
+  Sums sums = ReadSums(phi_q, beside, *memory);
   if (caches_) {
     Cache(k, v, memory);
   } else {
     AddToSums(phi_k, v, memory);
   }
-  return {number, total};
+  return sums;
 }
 
 void RecurrentAttention::Cache(const at::Tensor& k, const at::Tensor& v,

@@ -27,10 +27,11 @@ namespace tandem {
 
 struct RecurrentOptions {
   AttentionForm form;
-  ComponentMode mode = ComponentMode::kHybrid;  // softmax, hybrid, window_only or linear_only
-  // Keys that each query head keeps when they leave the window, instead of adding them to the sums
-  // (method.md §3, sparse cache). Mode hybrid with span outside and mixing kind shared only.
-  int64_t cache_size = 0;
+  // softmax, hybrid, window_only or linear_only. Only hybrid reads form.cache_size, which needs
+  // span outside and mixing kind shared.
+  ComponentMode mode = ComponentMode::kHybrid;
+  // With a sparse cache: each sequence reads the sums of the next one in the batch (state_swap).
+  bool swap_sums = false;
 };
 
 // One layer's maps, of all its heads; undefined where the mode does not read them.
@@ -47,8 +48,10 @@ class RecurrentAttention {
 
   // q (B,H,T,d), k, v (B,K,T,d) after RoPE: the tokens after those that `memory` has seen, which
   // moves on. Returns (B,H,T,d), in memory (B,T,H,d).
+  // linear_mass_BHT, where defined: (B,H,T) to fill with the linear branch's share of each row,
+  // mode hybrid with kind shared; 0 for softmax heads.
   at::Tensor Attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                    LayerMemory* memory) const;
+                    LayerMemory* memory, const at::Tensor& linear_mass_BHT = {}) const;
 
  private:
   // r rows, of all heads or of the converted ones: q (B,H',r,d), k, v (B,K',r,d).
@@ -60,9 +63,19 @@ class RecurrentAttention {
     at::Tensor number, total;
   };
 
-  at::Tensor AttendBlock(const Block& block, LayerMemory* memory) const;
-  at::Tensor AttendConverted(const Block& block, LayerMemory* memory) const;
-  at::Tensor Mix(Sums window, Sums linear, const at::Tensor& all_mass) const;
+  // Keys of the block that some of its rows see by features: phi_k (B,P,m,F), v (B,K',m,d), hidden
+  // (r,m) where a row does not. All undefined: none.
+  struct Beside {
+    at::Tensor phi_k, v, hidden_rm;
+  };
+
+  // share: (B,H,r) or (B,H',r), filled where defined.
+  at::Tensor AttendBlock(const Block& block, LayerMemory* memory, const at::Tensor& share) const;
+  at::Tensor AttendConverted(const Block& block, LayerMemory* memory,
+                             const at::Tensor& share) const;
+  at::Tensor Mix(Sums window, Sums linear, const at::Tensor& all_mass,
+                 const at::Tensor& share) const;
+  Sums ReadSums(const at::Tensor& phi_q, const Beside& beside, const LayerMemory& memory) const;
   void Remember(const Block& block, LayerMemory* memory) const;
   void StartSums(const Block& block, LayerMemory* memory) const;
   Sums WindowSums(const Block& block, const LayerMemory& memory) const;
