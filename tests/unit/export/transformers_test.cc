@@ -62,6 +62,9 @@ std::map<std::string, Kind> Kinds() {
   kinds["elu_gain"].attention.feature_map_kind = "elu";
   kinds["elu_gain"].attention.mixing_factor = "exp";
   kinds["elu_gain"].attention.window_gain = 10;
+  kinds["sparse_cache"].attention.cache_size = 5;
+  kinds["sparse_cache"].attention.window_sinks = 2;
+  kinds["sparse_cache"].attention.window_gain = 10;
   kinds["mass_tied"].attention.mixing_kind = "mass";
   kinds["mass_tied"].attention.tie_kv_heads = true;
   kinds["relu_linear_only"].attention.feature_map_kind = "relu";
