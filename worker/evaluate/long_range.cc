@@ -26,8 +26,7 @@ RequestBatches BatchesOf(const std::vector<LongRangePrompt>& prompts) {
 }
 
 bool IsRow(const LongRangeRow& row, const LongRangePrompt& prompt) {
-  return row.kind == prompt.kind && row.amount == prompt.amount &&
-         row.length == static_cast<int64_t>(prompt.ids.size());
+  return row.kind == prompt.kind && row.amount == prompt.amount;
 }
 
 // The row of each prompt, rows sorted within their kind.
@@ -40,17 +39,14 @@ std::vector<LongRangeRow> RowsOf(const std::vector<LongRangePrompt>& prompts) {
     }
     auto row = std::find_if(rows.begin(), rows.end(),
                             [&prompt](const LongRangeRow& one) { return IsRow(one, prompt); });
-    if (row == rows.end()) {
-      rows.push_back(
-          {prompt.kind, prompt.amount, static_cast<int64_t>(prompt.ids.size()), 0, 0, {}});
-      row = rows.end() - 1;
-    }
+    if (row == rows.end()) row = rows.insert(rows.end(), {prompt.kind, prompt.amount, 0, 0, 0, {}});
+    row->length = std::max(row->length, static_cast<int64_t>(prompt.ids.size()));
     ++row->prompts;
     row->answers += static_cast<int64_t>(prompt.answers.size());
   }
   const auto rank = [&kinds](const LongRangeRow& row) {
-    return std::make_tuple(std::find(kinds.begin(), kinds.end(), row.kind) - kinds.begin(),
-                           row.length, row.amount);
+    return std::make_pair(std::find(kinds.begin(), kinds.end(), row.kind) - kinds.begin(),
+                          row.amount);
   };
   std::sort(rows.begin(), rows.end(),
             [&rank](const LongRangeRow& a, const LongRangeRow& b) { return rank(a) < rank(b); });

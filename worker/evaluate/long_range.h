@@ -37,7 +37,7 @@ struct LongRangePrompt {
 // none.
 Result<std::vector<LongRangePrompt>> ReadLongRange(const Plan& plan, int64_t vocab_size);
 
-// Prompts of one kind, length and amount.
+// Prompts of one kind and amount; `length` is the longest's.
 struct LongRangeRow {
   std::string kind;
   int64_t amount = 0;
@@ -53,7 +53,7 @@ struct Recall {
 };
 
 struct LongRangeFigures {
-  std::vector<LongRangeRow> rows;  // kinds in order of appearance, by length and amount
+  std::vector<LongRangeRow> rows;  // kinds in order of appearance, by amount
   Recall recall;
 };
 

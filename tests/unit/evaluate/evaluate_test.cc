@@ -144,7 +144,9 @@ TEST_F(EvaluateTest, SplitOverRanksChangesNothing) {
   const auto solo = MakeSoloCollective();
   Evaluation alone = Evaluate(Inputs(), *solo, nullptr).value();
   ASSERT_EQ(alone.suites.size(), 1u);
-  ASSERT_EQ(alone.long_range.rows.size(), 12u);  // each length has its own
+  ASSERT_EQ(alone.long_range.rows.size(), 1u);
+  EXPECT_EQ(alone.long_range.rows[0].prompts, 12);
+  EXPECT_EQ(alone.long_range.rows[0].length, 43);
   ASSERT_EQ(alone.lengths.size(), 3u);
   EXPECT_EQ(alone.lengths[0].sequences, 36);  // as many tokens as 9 of 256
   EXPECT_EQ(alone.lengths[2].sequences, 0);
