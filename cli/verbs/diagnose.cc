@@ -7,9 +7,11 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "base/digest.h"
 #include "base/files.h"
 #include "cli/embedded.h"
 #include "cli/exit_code.h"
+#include "cli/python_module.h"
 #include "cli/verbs/verbs.h"
 
 namespace tandem::cli {
@@ -23,6 +25,7 @@ constexpr char kExampleText[] = "../../examples/text/validation.jsonl.xz";
 struct DiagnoseOptions {
   std::string model, base;
   std::vector<std::string> data;
+  std::vector<std::string> lolcats;  // DISTILL.pt, FINETUNE.pt
   int64_t length = 0;
   RunOptions run;
 };
@@ -102,8 +105,46 @@ Status CheckFolder(const std::string& folder) {
                          " is not an exported model: its config.json has no object \"hybrid\"");
 }
 
-int Diagnose(Invocation& invocation, const DiagnoseOptions& options) {
-  if (const Status status = CheckFolder(options.model); !status.ok()) return Fail(status);
+// A published LoLCATs checkpoint as an exported model below the work folder, made once per content.
+Result<std::string> ConvertLolcats(const DiagnoseOptions& options) {
+  std::string content = AbsolutePath(options.base);
+  for (const std::string& file : options.lolcats) {
+    TANDEM_ASSIGN_OR_RETURN(const std::string digest, Sha256OfFile(file));
+    content += "\n" + digest;
+  }
+  const std::string folder = JoinPath(AbsolutePath(options.run.work), "lolcats");
+  const std::string model = JoinPath(folder, "lolcats-" + Sha256Hex(content).substr(0, 12));
+  if (PathExists(model)) return model;
+  TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
+  const std::string aside = model + ".unfinished";
+  TANDEM_RETURN_IF_ERROR(RemoveTree(aside));
+  std::vector<std::string> words = {"--base=" + options.base, "--distill=" + options.lolcats[0]};
+  if (options.lolcats.size() > 1) words.push_back("--finetune=" + options.lolcats[1]);
+  words.push_back(aside);
+  PrintErr("reading the LoLCATs checkpoint\n");
+  TANDEM_ASSIGN_OR_RETURN(const int code, RunPython("tandem.lolcats_checkpoint", words));
+  if (code != 0) return InvalidArgument("the LoLCATs checkpoint cannot be read; see above");
+  TANDEM_RETURN_IF_ERROR(RenameDurably(aside, model));
+  return model;
+}
+
+Status CheckSource(const DiagnoseOptions& options) {
+  const bool is_lolcats = !options.lolcats.empty();
+  if (is_lolcats == !options.model.empty()) {
+    return InvalidArgument("give either the folder of an exported model or --lolcats");
+  }
+  if (!is_lolcats) return CheckFolder(options.model);
+  if (!options.base.empty()) return Status::Ok();
+  return InvalidArgument("--lolcats needs --base, the model that was converted");
+}
+
+int Diagnose(Invocation& invocation, DiagnoseOptions options) {
+  if (const Status status = CheckSource(options); !status.ok()) return Fail(status);
+  if (!options.lolcats.empty()) {
+    auto model = ConvertLolcats(options);
+    if (!model.ok()) return Fail(model.status());
+    options.model = std::move(*model);
+  }
   const auto text = JobText(options);
   if (!text) return kExitUsage;
   ParseOutcome outcome = ReadSpec(*text, std::filesystem::current_path().string());
@@ -122,9 +163,12 @@ void AddDiagnose(CLI::App& app, Invocation& invocation) {
   const auto options = std::make_shared<DiagnoseOptions>();
   CLI::App* verb = AddVerb(app, invocation, "diagnose",
                            "Measure what each component of an exported model is worth");
-  verb->add_option("model", options->model, "Folder of the exported model")
-      ->required()
-      ->type_name("DIR");
+  verb->add_option("model", options->model, "Folder of the exported model")->type_name("DIR");
+  verb->add_option("--lolcats", options->lolcats,
+                   "Instead of DIR: a published LoLCATs checkpoint, feature maps and, if given, "
+                   "LoRA; read without running what is in it")
+      ->expected(1, 2)
+      ->type_name("DISTILL.pt [FINETUNE.pt]");
   verb->add_option("--base", options->base,
                    "The model that was converted, the reference; default: the one the export "
                    "names, else its own weights with softmax")
