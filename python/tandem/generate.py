@@ -87,7 +87,13 @@ def open_tokenizer(folder):
             "model", f"{folder} has no config.json; it is neither an exported model nor a base"
         )
     violations.raise_if_any()
-    return ModelTokenizer(folder, violations)
+    try:
+        return ModelTokenizer(folder, violations)
+    except ImportError as error:
+        raise GenerationFailed(
+            f"{sys.executable} lacks a package ({error}); run deploy/setup.sh, or let TANDEM_PYTHON "
+            "name an interpreter with tokenizers"
+        ) from error
 
 
 def stop_ids(folder, tokenizer):
