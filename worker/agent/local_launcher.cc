@@ -42,6 +42,9 @@ std::vector<std::string> MpirunEnvironment(const LaunchPlan& plan) {
                                          "OMP_NUM_THREADS=" + threads,
                                          "MKL_NUM_THREADS=" + threads,
                                          "MKL_DYNAMIC=FALSE",
+                                         // Idle threads sleep soon instead of burning the cores that
+                                         // other programs wait for; alone, no slower (measured).
+                                         "GOMP_SPINCOUNT=2000",
                                          "TMPDIR=" + plan.scratch_folder,
                                          "OMPI_ALLOW_RUN_AS_ROOT=1",
                                          "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
