@@ -38,19 +38,13 @@ std::vector<std::string> MpirunArguments(const LaunchPlan& plan, const std::stri
 std::vector<std::string> MpirunEnvironment(const LaunchPlan& plan) {
   std::vector<std::string> environment = InheritedEnvironment(InheritedNames());
   const std::string threads = std::to_string(plan.threads_per_rank);
-  const std::vector<std::string> ours = {plan.mark,
-                                         "OMP_NUM_THREADS=" + threads,
-                                         "MKL_NUM_THREADS=" + threads,
-                                         "MKL_DYNAMIC=FALSE",
-                                         // Idle threads sleep soon instead of burning the cores that
-                                         // other programs wait for; alone, no slower (measured).
-                                         "GOMP_SPINCOUNT=2000",
-                                         "TMPDIR=" + plan.scratch_folder,
-                                         "OMPI_ALLOW_RUN_AS_ROOT=1",
-                                         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-                                         "HWLOC_HIDE_ERRORS=2",
-                                         "PMIX_MCA_gds=hash",
-                                         "PMIX_MCA_psec=native"};
+  const std::vector<std::string> ours = {
+      plan.mark, "OMP_NUM_THREADS=" + threads, "MKL_NUM_THREADS=" + threads, "MKL_DYNAMIC=FALSE",
+      // Idle threads sleep soon instead of burning the cores that
+      // other programs wait for; alone, no slower (measured).
+      "GOMP_SPINCOUNT=2000", "TMPDIR=" + plan.scratch_folder, "OMPI_ALLOW_RUN_AS_ROOT=1",
+      "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", "HWLOC_HIDE_ERRORS=2", "PMIX_MCA_gds=hash",
+      "PMIX_MCA_psec=native"};
   environment.insert(environment.end(), ours.begin(), ours.end());
   return environment;
 }
