@@ -42,8 +42,8 @@ bool IsBeaten(const ControlComparison& control) {
 
 std::string Describe(const char* name, const ControlComparison& control) {
   return std::string(IsBeaten(control) ? "better than " : "not shown to be better than ") + name +
-         " by " + Nats(kBeatsWindowMargin) + " nats (" + Nats(control.delta) + ", 95 % interval [" +
-         Nats(control.low) + ", " + Nats(control.high) + "])";
+         " by at least " + Nats(kBeatsWindowMargin) + " nats (" + Nats(control.delta) +
+         ", 95 % interval [" + Nats(control.low) + ", " + Nats(control.high) + "])";
 }
 
 // Empty when the control's losses are about the same base and tokens as ours.
