@@ -8,6 +8,7 @@
 // arithmetic. Any thread.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>

@@ -12,6 +12,7 @@
 // (method.md §8). Collective like evaluate.h.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>

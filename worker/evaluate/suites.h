@@ -4,6 +4,7 @@
 // inside the window, and linear_active says how blind each suite is. Collective like evaluate.h.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>

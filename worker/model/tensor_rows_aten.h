@@ -4,6 +4,8 @@
 // Same arguments, same mathematics, same results up to rounding. Free of state.
 #pragma once
 
+#include <cstdint>
+
 #include "worker/model/tensor_rows.h"
 
 namespace tandem::aten_rows {

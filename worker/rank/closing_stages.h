@@ -2,6 +2,7 @@
 // that a second run writes again, so neither has a checkpoint of its own.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>

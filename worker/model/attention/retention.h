@@ -5,6 +5,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+
 #include "worker/model/attention/form.h"
 
 namespace tandem::attention {
