@@ -15,7 +15,7 @@ NAME, and what is read (JSONL as the authors publish it, or the same columns as 
 Prompts and scoring are lm-evaluation-harness 0.4.13's, zero-shot but for MMLU (five examples, the
 first of the subject's dev split). Metric: acc_norm for ARC-Challenge, HellaSwag and OpenBookQA, acc
 else (method.md §8). Rows that already are {"query", "choices", "gold"} are taken as the question
-and its choices. Items keep the files' order. Exit codes: 0 written, 2 a file cannot be used.
+and its choices. Items keep the files' order. One bad row refuses the file. Exit codes: 0 written, 2 a file cannot be used.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import sys
 from tandem.columnar import columnar_records
 from tandem.documents import guarded_blocks, numbered_lines, source_of
 from tandem.record_forms import parse_line
+from tandem.suites import checked_item
 from tandem.violations import BadDocument, BadFile
 
 LETTERS = ("A", "B", "C", "D")
@@ -43,9 +44,10 @@ class EveryColumn:
 
 
 def piqa(row):
-    question = row["goal"] if "goal" in row else row["query"]
-    choices = [row["sol1"], row["sol2"]] if "sol1" in row else row["choices"]
-    answer = row["label"] if "label" in row else row["gold"]
+    if "query" in row:
+        question, choices, answer = row["query"], row["choices"], row["gold"]
+    else:
+        question, choices, answer = row["goal"], [row["sol1"], row["sol2"]], row["label"]
     return choice_item(f"Question: {question}\nAnswer:", choices, answer)
 
 
@@ -92,7 +94,7 @@ def winogrande(row):
     """Partial scoring: what follows the blank, behind the sentence with either option."""
     before, _, after = row["sentence"].partition("_")
     contexts = [before + row["option1"], before + row["option2"]]
-    answer = {"1": 0, "2": 1}[str(row["answer"])]
+    answer = int(row["answer"]) - 1
     return {"contexts": contexts, "continuation": after.strip(), "answer": answer}
 
 
@@ -120,6 +122,9 @@ SUITES = {
     "boolq": (boolq, "acc"),
     "lambada": (lambada, "lambada"),
 }
+# Columns that are published as files of their own.
+LABELS = {"piqa": "label", "winogrande": "answer"}
+LABEL_FILES = {"piqa": "valid-labels.lst", "winogrande": "dev-labels.lst"}
 
 
 # ---------------------------------------------------------------- MMLU
@@ -149,8 +154,8 @@ def mmlu_items(paths):
 def mmlu_rows(path):
     """{subject, question, choices, answer: index}."""
     if not path.endswith(".csv"):
-        for _, row in rows_of(path):
-            yield {**row, "answer": int(row["answer"])}
+        for place, row in rows_of(path):
+            yield as_published("mmlu", place, mmlu_row, row)
         return
     subject = re.sub(r"_(dev|test|val)\.csv$", "", os.path.basename(path))
     try:
@@ -166,6 +171,13 @@ def mmlu_rows(path):
         raise BadFile(f"{path} cannot be read ({error})") from error
 
 
+def mmlu_row(row):
+    """The hub's columns, all of them looked at."""
+    item = choice_item("", row["choices"], row["answer"])
+    checked_item("acc", {**item, "context": row["question"]})
+    return {**item, "subject": row["subject"], "question": row["question"]}
+
+
 def mmlu_question(row):
     choices = "".join(f"\n{a}. {text}" for a, text in zip(LETTERS, row["choices"]))
     return f"{row['question'].strip()}{choices}\nAnswer:"
@@ -179,50 +191,71 @@ def rows_of(path):
     source = source_of(path)
     if source.kind == ".jsonl":
         for number, line in numbered_lines(path, guarded_blocks(path, source.compression)):
-            yield f"{path}, line {number}", parse_line(line)
+            place = f"{path}, line {number}"
+            try:
+                yield place, parse_line(line)
+            except BadDocument as problem:
+                raise BadDocument(f"{place}: {problem}") from problem
     else:
         for number, row in enumerate(columnar_records(path, source.kind, EveryColumn())):
             yield f"{path}, row {number}", row
 
 
-def labels_of(path):
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().split()
-    except OSError as error:
-        raise BadFile(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def items(name, paths):
-    """Items of a suite. Raises BadFile, BadDocument."""
-    if name == "mmlu":
-        yield from mmlu_items(paths)
-        return
-    make, labels = SUITES[name][0], []
+def labels_of(paths):
+    labels = []
     for path in paths:
-        if path.endswith(".lst"):
-            labels += labels_of(path)
-    number = 0
+        try:
+            with open(path, encoding="utf-8") as file:
+                labels += file.read().split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadFile(f"{path} cannot be read ({error})") from error
+    return labels
+
+
+def as_published(name, place, make, row):
+    """make(row). Raises BadDocument, which says what the row has not."""
+    try:
+        return make(row)
+    except BadDocument as problem:
+        raise BadDocument(f"{place}: {problem}") from problem
+    except KeyError as error:
+        key = error.args[0]
+        hint = f"; name {LABEL_FILES[name]} too" if LABELS.get(name) == key else ""
+        raise BadDocument(
+            f"{place} is not as {name} is published: it has no '{key}'{hint}"
+        ) from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BadDocument(f"{place} is not as {name} is published ({error!r})") from error
+
+
+def question_items(name, paths):
+    make, metric = SUITES[name]
+    labels, number = labels_of([path for path in paths if path.endswith(".lst")]), 0
     for path in paths:
         if path.endswith(".lst"):
             continue
         for place, row in rows_of(path):
-            if labels and number < len(labels):
-                row = {**row, "label": labels[number], "answer": labels[number]}
+            if number < len(labels) and isinstance(row, dict):
+                row = {**row, LABELS.get(name, "label"): labels[number]}
             number += 1
-            try:
-                yield make(row)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise BadDocument(f"{place} is not as {name} is published ({error!r})") from error
+            yield as_published(name, place, lambda row: checked_item(metric, make(row)), row)
     if labels and number != len(labels):
         raise BadFile(f"{len(labels)} labels for {number} questions; name the files that belong")
+
+
+def items(name, paths):
+    """Items of a suite. Raises BadFile, BadDocument."""
+    found = list(mmlu_items(paths) if name == "mmlu" else question_items(name, paths))
+    if not found:
+        raise BadFile(f"{', '.join(paths)}: there is no question of {name} in it")
+    return found
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m tandem.convert_suite",
-        description="A benchmark's published files to a suite file for evaluate.suites.",
-        epilog="Which files each suite needs: the head of python/tandem/convert_suite.py.",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", choices=[*SUITES, "mmlu"])
     parser.add_argument("files", nargs="+")
@@ -231,7 +264,7 @@ def main(arguments=None):
     try:
         lines = [json.dumps(item, ensure_ascii=False) for item in items(chosen.name, chosen.files)]
     except (BadFile, BadDocument) as problem:
-        print(problem, file=sys.stderr)
+        print(f"convert_suite: {problem}", file=sys.stderr)
         return 2
     print(json.dumps({"suite": chosen.name, "metric": metric}))
     print("\n".join(lines))

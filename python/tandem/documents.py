@@ -19,7 +19,7 @@ import zlib
 from typing import NamedTuple
 
 from tandem.columnar import columnar_records, folder_files
-from tandem.record_forms import Document, RecordForms, parse_line
+from tandem.record_forms import Document, RecordForms
 from tandem.token_shards import shard_documents, shard_files
 from tandem.violations import BadDocument, BadFile
 
@@ -81,7 +81,10 @@ def split_name(path):
     for kind in KINDS:
         if name.endswith(kind) and (not compression or kind in PACKED_KINDS):
             return kind, compression
-    raise BadFile(f"{path} has an unknown ending; {ALLOWED}")
+    if path.endswith("]") and "[" in path:
+        raise BadFile(f"{path}: rows are named as [begin:end], two whole numbers or one of them")
+    hint = "; a list of records becomes .jsonl by `jq -c '.[]'`" if path.endswith(".json") else ""
+    raise BadFile(f"{path} has an unknown ending; {ALLOWED}{hint}")
 
 
 def read_documents(name, forms=None):
@@ -104,7 +107,7 @@ def documents_of_kind(source, forms):
     elif source.kind == ".jsonl":
         blocks = guarded_blocks(source.path, source.compression)
         for number, line in numbered_lines(source.path, blocks):
-            yield checked(f"{source.path}, line {number}", lambda: forms.document(parse_line(line)))
+            yield checked(f"{source.path}, line {number}", lambda: forms.document_of_line(line))
     elif source.kind == ".bin":
         shard = shard_documents(source.path[: -len(".bin")], forms.tokenizer)
         for ids, labels in shard:

@@ -69,10 +69,17 @@ class RecordForms:
     def columns(self):
         return {*COLUMNS, self.text_key}
 
+    def document_of_line(self, line):
+        """Of a line of JSONL. Raises BadDocument."""
+        return self.document(parse_line(line, f"an object with {self.needed()}"))
+
+    def needed(self):
+        return NEEDED.replace("`text`", f"`{self.text_key}`")
+
     def document(self, record):
         """Raises BadDocument."""
         if not isinstance(record, dict):
-            raise BadDocument(f"a JSON {json_name(record)}; an object is needed, with {NEEDED}")
+            raise BadDocument(f"a JSON {json_name(record)}; an object is needed, with {self.needed()}")
         parts, whole = self.parts(record)
         if self.train_on_prompt:
             parts = [(text, True) for text, _ in parts]
@@ -90,8 +97,7 @@ class RecordForms:
         if self.text_key in record:
             return [(string(record, self.text_key), True)], False
         keys = ", ".join(sorted(map(str, record))[:8]) or "no keys"
-        needed = NEEDED.replace("`text`", f"`{self.text_key}`")
-        raise BadDocument(f"the record has {keys}; it needs {needed}")
+        raise BadDocument(f"the record has {keys}; it needs {self.needed()}")
 
     def conversation(self, messages):
         if self.chat_template is None:
@@ -139,8 +145,8 @@ def checked_messages(messages):
     return messages
 
 
-def parse_line(line):
-    """A line of JSONL as a record. Raises BadDocument."""
+def parse_line(line, needed="an object"):
+    """A line of JSONL as a record. Raises BadDocument, which says what is needed."""
     try:
         return json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -149,7 +155,7 @@ def parse_line(line):
             "convert it to UTF-8"
         ) from error
     except (ValueError, RecursionError) as error:
-        raise BadDocument(f"not JSON ({error}); each line must be an object with {NEEDED}") from error
+        raise BadDocument(f"not JSON ({error}); each line must be {needed}") from error
 
 
 def json_name(value):

@@ -99,7 +99,8 @@ class Reading:
                     in_file += 1
                     yield value
             if in_file == 0 and not self.violations.names(field):
-                self.violations.add(field, f"{path} holds no text; name a file with text")
+                rows = ", or other rows" if source_of(path).sliced else ""
+                self.violations.add(field, f"{path} holds no text; name a file with text{rows}")
         except BadFile as problem:
             self.violations.add(field, str(problem))
 

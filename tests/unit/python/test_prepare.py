@@ -165,6 +165,7 @@ BAD_CONTENT = {  # name: (file name, content, what the message says)
     "blank": ("a.jsonl", b"\n\n", ["holds no text"]),
     "blank_txt": ("a.txt", b"\xef\xbb\xbf", ["holds no text"]),
     "ending": ("a.csv", b"x", ["unknown ending", ".jsonl"]),
+    "json_list": ("alpaca.json", b'[{"text": "a"}]', ["unknown ending", "jq"]),
     "packed_parquet": ("a.parquet.gz", b"PAR1", ["unknown ending"]),
     "not_json": ("a.jsonl", jsonl(1) + b"{'text': 1}\n", ["line 2", "not JSON"]),
     "cut_json": ("a.jsonl", jsonl(1) + b'{"text": "abc', ["line 2", "not JSON"]),

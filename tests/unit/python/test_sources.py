@@ -174,7 +174,9 @@ def test_row_ranges(request_of):
     assert shards["train"] == expected[20:]
     assert shards["validation"] == expected[:5] + expected[7:9]
     assert refused(request_of(train=[path + "[5:5]"]))[0][1].startswith(path + "[5:5] names no row")
-    assert "holds no text" in refused(request_of(train=[path + "[90:]"]))[0][1]
+    assert "or other rows" in refused(request_of(train=[path + "[90:]"]))[0][1]
+    for rows in ("[:10%]", "[train]", "[1:2:3]"):
+        assert "two whole numbers" in refused(request_of(train=[path + rows]))[0][1]
 
 
 # ---------------------------------------------------------------- weights

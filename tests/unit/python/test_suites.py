@@ -296,7 +296,19 @@ def test_mmlu_as_the_hub_has_it(tmp_path, capsys):
     "name, files, words",
     [
         ("piqa", {"a.jsonl": '{"goal": "a"}\n'}, "line 1 is not as piqa is published"),
-        ("piqa", {"a.jsonl": "no\n"}, "not JSON"),
+        ("piqa", {"a.jsonl": "no\n"}, "a.jsonl, line 1: not JSON"),
+        ("lambada", {"a.jsonl": '{"text": "a b"}\n{"text": bad\n'}, "a.jsonl, line 2: not JSON"),
+        ("lambada", {"a.jsonl": b"\x7fELF\xd0\x01\n"}, "a.jsonl, line 1: not UTF-8"),
+        ("lambada", {"a.jsonl": ""}, "there is no question of lambada"),
+        ("lambada", {"a.jsonl": "[1]\n"}, "line 1 is not as lambada is published"),
+        ("piqa", {"a.jsonl": '{"goal": "g", "sol1": "a", "sol2": "b"}\n'}, "valid-labels.lst"),
+        ("piqa", {"a.jsonl": '{"goal": "g", "sol1": "a", "sol2": "b", "label": 7}\n'},
+         "`answer` is 7; must be in [0, 2)"),
+        ("winogrande", {"a.jsonl": '{"sentence": "_ b", "option1": "x", "option2": "y"}\n'},
+         "dev-labels.lst"),
+        ("piqa", {"a.jsonl": "{}\n", "a.lst": b"\xd0\n"}, "a.lst cannot be read"),
+        ("mmlu", {"anatomy_dev.csv": "q,a,b,c,d,A\n" * 5}, "there is no question of mmlu"),
+        ("mmlu", {"a.jsonl": '{"question": "q"}\n'}, "a.jsonl, line 1 is not as mmlu"),
         ("piqa", {"a.csv": "x"}, "unknown ending"),
         ("boolq", {"a.jsonl": '{"question": "q", "answer": true, "passage": "p"}\n'}, "'label'"),
         ("mmlu", {"anatomy_test.csv": "q,a,b,c,d,A\n"}, "anatomy has 0 examples"),
@@ -307,7 +319,7 @@ def test_mmlu_as_the_hub_has_it(tmp_path, capsys):
 )  # fmt: skip
 def test_files_that_are_not_as_published(tmp_path, capsys, name, files, words):
     for file, content in files.items():
-        (tmp_path / file).write_text(content)
+        (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     assert convert_suite.main([name, *(str(tmp_path / file) for file in files)]) == 2
     captured = capsys.readouterr()
     assert words in captured.err and captured.out == ""
