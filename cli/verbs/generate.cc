@@ -13,11 +13,11 @@ namespace tandem::cli {
 namespace {
 
 struct GenerateOptions {
-  std::string model, prompt, mode = "served", base;
+  std::string model, prompt, mode = "served", base, device = "cpu", dtype = "float32";
   int64_t max_tokens = 256, threads = 0;
   uint64_t seed = 0;
   double temperature = 0, top_p = 1;
-  bool compare = false;
+  bool chat = false, compare = false;
 };
 
 int Generate(const Invocation& invocation, const GenerateOptions& options) {
@@ -32,13 +32,31 @@ int Generate(const Invocation& invocation, const GenerateOptions& options) {
                                     "--mode=" + options.mode,
                                     "--max-tokens=" + std::to_string(options.max_tokens),
                                     "--threads=" + std::to_string(options.threads),
+                                    "--device=" + options.device,
+                                    "--dtype=" + options.dtype,
                                     "--seed=" + std::to_string(options.seed),
                                     "--temperature=" + std::to_string(options.temperature),
                                     "--top-p=" + std::to_string(options.top_p)};
+  if (options.chat) words.emplace_back("--chat");
   if (options.compare) words.emplace_back("--compare");
   if (!options.base.empty()) words.push_back("--base=" + options.base);
   if (invocation.format == Format::kJson) words.emplace_back("--json");
   return Fail(BecomePython("tandem.generate", words));
+}
+
+// What a job file calls parallelism and model.dtype.
+void AddDevice(CLI::App& verb, GenerateOptions& options) {
+  verb.add_option("--device", options.device, "What the model computes on: cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->type_name("DEVICE")
+      ->capture_default_str();
+  verb.add_option("--dtype", options.dtype, "Type of its weights; bfloat16 needs --device cuda")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->type_name("TYPE")
+      ->capture_default_str();
+  verb.add_option("--threads", options.threads, "CPU threads; default: all cores")
+      ->check(CLI::Range(int64_t{1}, int64_t{1024}))
+      ->type_name("N");
 }
 
 void AddSampling(CLI::App& verb, GenerateOptions& options) {
@@ -56,6 +74,7 @@ void AddSampling(CLI::App& verb, GenerateOptions& options) {
       ->type_name("REAL")
       ->capture_default_str();
   verb.add_option("--seed", options.seed, "The same seed writes the same text")
+      ->check(CLI::NonNegativeNumber)
       ->type_name("N")
       ->capture_default_str();
 }
@@ -72,6 +91,8 @@ void AddGenerate(CLI::App& app, Invocation& invocation) {
   verb->add_option("--prompt", options->prompt, "The text to go on from; - for stdin")
       ->required()
       ->type_name("TEXT");
+  verb->add_flag("--chat", options->chat,
+                 "The text is the user's message in the model's chat template");
   AddSampling(*verb, *options);
   verb->add_option("--mode", options->mode, "Which component writes; served: as exported")
       ->check(CLI::IsMember({"served", "softmax", "hybrid", "window_only", "linear_only"}))
@@ -80,9 +101,7 @@ void AddGenerate(CLI::App& app, Invocation& invocation) {
   verb->add_flag("--compare", options->compare, "First the base model, then the converted one");
   verb->add_option("--base", options->base, "The base model, where the export does not name it")
       ->type_name("DIR");
-  verb->add_option("--threads", options->threads, "CPU threads; default: all cores")
-      ->check(CLI::Range(int64_t{1}, int64_t{1024}))
-      ->type_name("N");
+  AddDevice(*verb, *options);
   verb->callback([&invocation, options] {
     invocation.action = [&invocation, options] { return Generate(invocation, *options); };
   });

@@ -2,8 +2,8 @@
 
 Rendered as transformers renders it (`apply_chat_template`: a sandboxed Jinja environment with
 trim_blocks and lstrip_blocks, `raise_exception`, `tojson` without escapes, and the tag
-`generation`), so that training sees what a chat client sends. Only `strftime_now` is not there: the
-same data must give the same tokens tomorrow. The assistant's part of turn i is what the
+`generation`), so that training sees what a chat client sends. Only `strftime_now` is not there in
+training: the same data must give the same tokens tomorrow. The assistant's part of turn i is what the
 conversation gains over its beginning with add_generation_prompt: a template that writes a
 conversation's beginning otherwise than on its own is refused.
 """
@@ -29,7 +29,8 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             raise BadDocument(f"the model's chat template is not valid ({error})") from error
 
-    def render(self, messages, add_generation_prompt):
+    def render(self, messages, add_generation_prompt, **more):
+        """more: further names that the template may read. Raises BadDocument."""
         import jinja2
 
         template = self.template
@@ -39,10 +40,11 @@ class ChatTemplate:
                 add_generation_prompt=add_generation_prompt,
                 tools=None,
                 documents=None,
+                **more,
                 **self.variables,
             )
         except (jinja2.TemplateError, TypeError, KeyError, ValueError) as error:
-            raise BadDocument(f"the model's chat template refuses the record ({error})") from error
+            raise BadDocument(f"the model's chat template refuses the messages ({error})") from error
 
     def parts(self, messages):
         """[(text, trained)] that join to the rendered conversation. Raises BadDocument."""

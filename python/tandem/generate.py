@@ -8,8 +8,10 @@ and each character is printed as soon as its bytes are whole. Text goes to stdou
 to stderr. --compare writes the base model's text first, then the converted model's, from the same
 prompt: the base is --base, or the folder that DIR's manifest.json names if it is still there.
 --json prints one object at the end instead: model, mode, prompt_ids, ids, text, reason, tokens,
-tokens_per_second, state_bytes, prompt_state_bytes, peak_memory_bytes; with --compare "base" holds
-the same of the base.
+tokens_per_second, state_bytes, prompt_state_bytes, peak_memory_bytes, peak_device_bytes (0 on the
+CPU); with --compare "base" holds the same of the base. --chat makes the text the user's message in
+the model's chat template, rendered as transformers' apply_chat_template renders it, today's date
+included.
 
 Exit codes: 0 done, 1 the model could not be run, 2 something is wrong with what was given (all of it
 is said), 130 stopped by Ctrl-C.
@@ -17,64 +19,30 @@ is said), 130 stopped by Ctrl-C.
 
 import argparse
 import contextlib
+import datetime
 import json
 import os
 import subprocess
 import sys
 import tempfile
 
+from tandem.model_folder import MODE_WORDS, find_base, served_words, stop_ids
 from tandem.model_tokenizer import ModelTokenizer
-from tandem.violations import DataRefused, Violations
+from tandem.text_stream import TextStream
+from tandem.violations import BadDocument, DataRefused, Violations
 
 DONE, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 # A token is many small parallel sections: threads that spin between them starve each other where
 # other programs run too.
 PASSIVE = {"OMP_WAIT_POLICY": "passive"}
-CONTEXT = 8  # ids of the prompt that the first written token is decoded behind
-WORDS = {
-    "softmax": "softmax, key/value cache",
-    "hybrid": "linear attention and a softmax window",
-    "window_only": "the softmax window alone",
-    "linear_only": "linear attention alone",
-}
 
 
 class GenerationFailed(Exception):
     """The rank could not write; the message says why."""
 
 
-class TextStream:
-    """Ids to text, piece by piece: a piece is given when its bytes are whole characters."""
-
-    def __init__(self, decode, before):
-        self.decode, self.ids = decode, list(before[-CONTEXT:])
-        self.begin, self.given = 0, len(self.ids)
-
-    def add(self, token):
-        self.ids.append(token)
-        return self._piece(final=False)
-
-    def rest(self):
-        """What is left at the end, broken characters included."""
-        return self._piece(final=True)
-
-    def _piece(self, final):
-        known = self.decode(self.ids[self.begin : self.given])
-        text = self.decode(self.ids[self.begin :])
-        if len(text) <= len(known) or (text.endswith("\ufffd") and not final):
-            return ""
-        self.begin, self.given = self.given, len(self.ids)
-        return text[len(known) :]
-
-
-def read_json(path):
-    """The file's object; {} where it is not there or not JSON."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            value = json.load(file)
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+def refusal(field, message):
+    return DataRefused([(field, message)])
 
 
 def open_tokenizer(folder):
@@ -96,46 +64,33 @@ def open_tokenizer(folder):
         ) from error
 
 
-def stop_ids(folder, tokenizer):
-    """Ids that end a text: generation_config.json's, else config.json's, else the tokenizer's."""
-    for name in ("generation_config.json", "config.json"):
-        value = read_json(os.path.join(folder, name)).get("eos_token_id")
-        values = value if isinstance(value, list) else [value]
-        if found := [v for v in values if type(v) is int and v >= 0]:
-            return found
-    return [] if tokenizer.eos is None else [tokenizer.eos]
+def chat_prompt(folder, tokenizer, text):
+    """The text as the user's message, up to where the assistant answers."""
+    template = tokenizer.chat_template
+    if template is None:
+        raise refusal(
+            "chat",
+            f"{folder} has no chat template (chat_template.jinja, or chat_template in its "
+            "tokenizer_config.json); leave out --chat and give the text as the model reads it",
+        )
+    try:
+        return template.render([{"role": "user", "content": text}], True, strftime_now=today)
+    except BadDocument as problem:
+        raise refusal("chat", f"{folder}: {problem}") from problem
 
 
-def is_converted(folder):
-    return "hybrid" in read_json(os.path.join(folder, "config.json"))
+def today(form):
+    return datetime.datetime.now().strftime(form)
 
 
-def find_base(folder, given):
-    """The base model's folder; DataRefused when nothing names one that is there."""
-    violations = Violations()
-    if given:
-        return given
-    if not is_converted(folder):
-        violations.add("compare", f"{folder} is a base model itself; there is none beside it")
-        violations.raise_if_any()
-    spec = read_json(os.path.join(folder, "manifest.json")).get("spec")
-    model = spec.get("model") if isinstance(spec, dict) else None
-    path = model.get("path") if isinstance(model, dict) else None
-    if not isinstance(path, str):
-        violations.add("compare", f"{folder}/manifest.json names no base model; pass --base DIR")
-    elif not os.path.isdir(path):
-        violations.add("compare", f"the base model is no longer at {path}; pass --base DIR")
-    violations.raise_if_any()
-    return path
-
-
-def encode_prompt(tokenizer, text):
-    before = [] if tokenizer.bos is None else [tokenizer.bos]
-    ids = before + tokenizer.encode(text)
+def encode_prompt(folder, tokenizer, text, chat):
+    """Ids of the prompt. A chat template writes BOS itself, where the model wants it."""
+    if chat:
+        ids = tokenizer.encode(chat_prompt(folder, tokenizer, text))
+    else:
+        ids = ([] if tokenizer.bos is None else [tokenizer.bos]) + tokenizer.encode(text)
     if not ids:
-        violations = Violations()
-        violations.add("prompt", "it has no tokens, and the model has no BOS; give some text")
-        violations.raise_if_any()
+        raise refusal("prompt", "it has no tokens, and the model has no BOS; give some text")
     return ids
 
 
@@ -181,7 +136,13 @@ class Writer:
     def __init__(self, folder, prompt, options):
         self.folder, self.options = folder, options
         self.tokenizer = open_tokenizer(folder)
-        self.prompt_ids = encode_prompt(self.tokenizer, prompt)
+        self.prompt_ids = encode_prompt(folder, self.tokenizer, prompt, options.chat)
+        if len(self.prompt_ids) > self.tokenizer.max_length:
+            print(
+                f"note: the prompt has {len(self.prompt_ids)} tokens; {folder} is made for "
+                f"{self.tokenizer.max_length}",
+                file=sys.stderr,
+            )
 
     def decode(self, ids):
         return self.tokenizer.tokenizer.decode(ids, skip_special_tokens=True)
@@ -199,6 +160,8 @@ class Writer:
             "seed": options.seed,
             "stop": stop_ids(self.folder, self.tokenizer),
             "threads": options.threads,
+            "device": options.device,
+            "dtype": options.dtype,
         }
 
     def run(self, mode, show):
@@ -241,10 +204,12 @@ def closing_words(result):
     memory = f"{bytes_text(state)} remembered of the text"
     if state != before:
         memory += f" ({bytes_text(before)} after the prompt)"
+    device = result["peak_device_bytes"]
+    on_device = f", {bytes_text(device)} on the GPU" if device else ""
     return (
         f"{len(result['prompt_ids'])} prompt tokens in {result['prompt_seconds']:.2f} s, "
         f"{result['tokens']} written at {result['tokens_per_second']:.1f} tokens/s; {memory}; "
-        f"peak memory {bytes_text(result['peak_memory_bytes'])}"
+        f"peak memory {bytes_text(result['peak_memory_bytes'])}{on_device}"
     )
 
 
@@ -264,23 +229,19 @@ def run_one(writer, mode, heading, options):
     return result
 
 
-def served_words(folder):
-    hybrid = read_json(os.path.join(folder, "config.json")).get("hybrid")
-    return WORDS.get(hybrid.get("mode"), "converted") if isinstance(hybrid, dict) else "base"
-
-
 def read_prompt(given):
-    if given != "-":
-        return given
+    where, text = "--prompt", os.fsencode(given)
+    if given == "-":
+        where, text = "the text on stdin", sys.stdin.buffer.read()
     try:
-        return sys.stdin.buffer.read().decode("utf-8")
+        return text.decode("utf-8")
     except UnicodeDecodeError as error:
-        violations = Violations()
-        violations.add("prompt", f"the text on stdin is not UTF-8 ({error})")
-        violations.raise_if_any()
+        raise refusal("prompt", f"{where} is not UTF-8 ({error}); convert it to UTF-8") from error
 
 
 def generate(options):
+    if options.dtype == "bfloat16" and options.device == "cpu":
+        raise refusal("dtype", "--dtype bfloat16 needs --device cuda: the CPU computes in float32")
     prompt = read_prompt(options.prompt)
     own = Writer(options.model, prompt, options)
     base = None
@@ -289,12 +250,12 @@ def generate(options):
     result_of_base = None
     if base:
         # A converted folder given as --base is read as what it came from: its merged weights.
-        words = f"base model: {WORDS['softmax']}"
+        words = f"base model: {MODE_WORDS['softmax']}"
         result_of_base = run_one(base, "softmax", words, options)
     mode = options.mode
     heading = None
     if base:
-        words = served_words(options.model) if mode == "served" else WORDS[mode]
+        words = served_words(options.model) if mode == "served" else MODE_WORDS[mode]
         heading = f"converted model: {words}"
     result = run_one(own, mode, heading, options)
     if options.json:
@@ -313,7 +274,10 @@ def parse(arguments):
     parser.add_argument("--top-p", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0)
-    parser.add_argument("--mode", choices=["served", *WORDS], default="served")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--chat", action="store_true")
+    parser.add_argument("--mode", choices=["served", *MODE_WORDS], default="served")
     parser.add_argument("--compare", action="store_true")
     parser.add_argument("--base")
     parser.add_argument("--json", action="store_true")

@@ -1,6 +1,7 @@
 """`tandem generate` and `tandem diagnose` on what a run exports."""
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -87,12 +88,37 @@ def test_text_goes_to_stdout_and_figures_to_stderr(model):
     ([BASE, "--prompt", "x", "--mode", "hybrid"], 1, ["base model"]),
     ([BASE, "--prompt", "x", "--max-tokens", 0], 2, ["max-tokens"]),
     ([BASE, "--prompt", "x", "-o", "yaml"], 2, ["yaml"]),
+    ([BASE, "--prompt", "x", "--seed", "-1"], 2, ["seed"]),
+    ([BASE, "--prompt", "x", "--chat"], 2, ["no chat template", "leave out --chat"]),
+    ([BASE, "--prompt", "x", "--dtype", "bfloat16"], 2, ["--device cuda"]),
 ])
 def test_what_cannot_be_written_is_said(arguments, code, words):
     done = tandem("generate", *arguments)
     assert done.returncode == code, done.stderr
     for word in words:
         assert word in done.stderr
+
+
+def test_a_chat_is_the_template_s_text(tmp_path):
+    chat = tmp_path / "chat"
+    shutil.copytree(BASE, chat)
+    (chat / "chat_template.jinja").write_text("{{ bos_token }}{% for m in messages %}[{{ m.role }}] {{ m.content }}\n"
+                                              "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}")
+    asked = said(tandem("generate", chat, "--prompt", "Who?", "--chat", "--max-tokens", 8, "-o", "json"))
+    plain = said(tandem("generate", chat, "--prompt", "[user] Who?\n[assistant]", "--max-tokens", 8, "-o", "json"))
+    assert asked["ids"] == plain["ids"] and asked["prompt_ids"] == plain["prompt_ids"]
+    bare = said(tandem("generate", chat, "--prompt", "Who?", "--max-tokens", 8, "-o", "json"))
+    assert len(bare["prompt_ids"]) < len(asked["prompt_ids"])
+
+
+def test_the_gpu_writes_what_the_cpu_writes_or_says_why_not(model):
+    done = tandem("generate", model, "--prompt", PROMPT, "--max-tokens", 32, "--device", "cuda", "-o", "json")
+    if done.returncode != 0:
+        assert done.returncode == 1 and "cannot use CUDA" in done.stderr and "--device cpu" in done.stderr
+        pytest.skip("this machine has no GPU")
+    on_cpu = said(tandem("generate", model, "--prompt", PROMPT, "--max-tokens", 32, "-o", "json"))
+    on_gpu = said(done)
+    assert on_gpu["ids"] == on_cpu["ids"] and on_gpu["peak_device_bytes"] > 0 == on_cpu["peak_device_bytes"]
 
 
 def test_a_broken_export_is_said(model, tmp_path):

@@ -193,7 +193,8 @@ bool IsConvertedModel(const std::string& folder) {
   return root.is_object() && root.contains("hybrid");
 }
 
-Result<ConvertedModel> ReadConvertedModel(const std::string& folder) {
+Result<ConvertedModel> ReadConvertedModel(const std::string& folder,
+                                          const ComputeDevice& device) {
   const std::string path = JoinPath(folder, "config.json");
   TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxConfigBytes));
   const json root = ParseObject(text);
@@ -202,7 +203,7 @@ Result<ConvertedModel> ReadConvertedModel(const std::string& folder) {
   ConvertedModel converted;
   TANDEM_ASSIGN_OR_RETURN(converted.form, ParseConvertedForm(text, base, path));
   TANDEM_ASSIGN_OR_RETURN(ExportedWeights weights,
-                          ReadExportWeights(folder, base, converted.form.parameters));
+                          ReadExportWeights(folder, base, converted.form.parameters, device));
   converted.model = std::move(weights.model);
   converted.parameters = std::move(weights.parameters);
   return converted;

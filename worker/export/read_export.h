@@ -37,6 +37,7 @@ Result<ConvertedForm> ParseConvertedForm(const std::string& json, const ModelCon
 // False for a folder without config.json, or with one of another kind of model.
 bool IsConvertedModel(const std::string& folder);
 
-Result<ConvertedModel> ReadConvertedModel(const std::string& folder);
+Result<ConvertedModel> ReadConvertedModel(const std::string& folder,
+                                          const ComputeDevice& device = {});
 
 }  // namespace tandem

@@ -10,9 +10,9 @@ namespace tandem {
 namespace {
 
 Status NoCuda(const std::string& why) {
-  return FailedPrecondition("parallelism.device is cuda, but this worker cannot use CUDA: " + why +
-                            "; run the job where LibTorch finds a GPU, or set "
-                            "parallelism.device: cpu");
+  return FailedPrecondition("the device is cuda, but this machine cannot use CUDA: " + why +
+                            "; run where LibTorch finds a GPU, or take the CPU "
+                            "(parallelism.device: cpu in a job file, --device cpu of generate)");
 }
 
 // Registers CUDA's operators, allocator and hooks with ATen.

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "worker/export/read_export.h"
+#include "worker/model/device.h"
 #include "worker/model/evaluation_forward.h"
 #include "worker/model/recurrent/recurrent_model.h"
 #include "worker/plan/strict_json.h"
@@ -54,20 +55,22 @@ struct LoadedModel {
   RecurrentOptions options;
 };
 
-Result<LoadedModel> LoadBase(const GenerateRequest& request) {
+Result<LoadedModel> LoadBase(const GenerateRequest& request, const ComputeDevice& device) {
   if (request.mode != "served" && request.mode != "softmax") {
     return InvalidArgument("mode is " + request.mode + " but " + request.model +
                            " is a base model; it has mode softmax alone");
   }
   LoadedModel loaded;
-  TANDEM_ASSIGN_OR_RETURN(loaded.model, Llama::Load(request.model));
+  TANDEM_ASSIGN_OR_RETURN(loaded.model, Llama::Load(request.model, device));
   loaded.options.mode = ComponentMode::kSoftmax;
   return loaded;
 }
 
 Result<LoadedModel> LoadModel(const GenerateRequest& request) {
-  if (!IsConvertedModel(request.model)) return LoadBase(request);
-  TANDEM_ASSIGN_OR_RETURN(ConvertedModel converted, ReadConvertedModel(request.model));
+  TANDEM_ASSIGN_OR_RETURN(const ComputeDevice device,
+                          OpenDevice(request.device, request.dtype, /*local_rank=*/0));
+  if (!IsConvertedModel(request.model)) return LoadBase(request, device);
+  TANDEM_ASSIGN_OR_RETURN(ConvertedModel converted, ReadConvertedModel(request.model, device));
   LoadedModel loaded;
   loaded.model = std::move(converted.model);
   loaded.parameters = std::move(converted.parameters);
@@ -136,7 +139,8 @@ RankExit Write(const GenerateRequest& request, const LoadedModel& loaded) {
         {"seconds", seconds},
         {"tokens_per_second", seconds > 0 ? static_cast<double>(written) / seconds : 0.0},
         {"state_bytes", state.bytes()},
-        {"peak_memory_bytes", PeakMemoryBytes()}});
+        {"peak_memory_bytes", PeakMemoryBytes()},
+        {"peak_device_bytes", PeakDeviceBytes(loaded.model->device())}});
   return RankExit::kDone;
 }
 
@@ -170,6 +174,8 @@ Result<GenerateRequest> ParseGenerateRequest(const std::string& text) {
   keys.Unsigned("seed", request.sampling.seed);
   keys.Integers("stop", request.stop, {0, kMaxId});
   keys.Integer("threads", request.threads, {0, 1024});
+  keys.Text("device", request.device, {.allowed = {"cpu", "cuda"}});
+  keys.Text("dtype", request.dtype, {.allowed = {"float32", "bfloat16"}});
   keys.RefuseUnknown();
   if (faults.empty() && request.prompt.empty()) {
     faults.push_back("prompt has no tokens; it needs one or more");

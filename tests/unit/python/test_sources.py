@@ -133,7 +133,7 @@ def test_a_named_default_template_and_a_file_are_found(request_of, tmp_path):
         (None, TALK, "has no chat template"),
         ("{{ raise_exception('roles must alternate') }}", TALK, "roles must alternate"),
         ("{% for %}", TALK, "is not valid"),
-        ("{{ ''.__class__.__mro__ }}", TALK, "refuses the record"),
+        ("{{ ''.__class__.__mro__ }}", TALK, "refuses the messages"),
         ("{{ messages | length }}" + CHAT_TEMPLATE, TALK, "differently when more turns follow"),
         (CHAT_TEMPLATE, TALK[:1], "no turn of the role assistant"),
         (CHAT_TEMPLATE, [], "at least one"),

@@ -9,7 +9,8 @@ namespace {
 
 std::string Request(const std::string& prompt) {
   return R"({"version":1,"model":"m","mode":"served","prompt":)" + prompt +
-         R"(,"max_tokens":4,"temperature":0,"top_p":1,"seed":0,"stop":[],"threads":0})";
+         R"(,"max_tokens":4,"temperature":0,"top_p":1,"seed":0,"stop":[],"threads":0,"device":"cpu",)"
+         R"("dtype":"float32"})";
 }
 
 // It took 64 tokens at most once, like the short lists of a plan.
