@@ -111,6 +111,22 @@ TEST(Validate, PrintsTheResolvedJob) {
   EXPECT_EQ(json["stages"][0]["attention_transfer"]["objective"], "hybrid_outputs");
 }
 
+// Its model and data are the reader's: only the file itself can be checked here.
+TEST(Validate, TheExampleOfARealModelIsValid) {
+  const auto outcome =
+      Tandem({"validate", Example("llama-8b.yaml"), "--ignore-files", "-o", "json"});
+  ASSERT_EQ(outcome.code, kExitOk) << outcome.err;
+  const auto json = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(json["parallelism"]["device"], "cuda");
+  EXPECT_EQ(json["data"]["train"].size(), json["data"]["weights"].size());
+  EXPECT_EQ(json["evaluate"]["suites"].size(), 4u);
+  const auto missing = Tandem({"validate", Example("llama-8b.yaml")});
+  EXPECT_EQ(missing.code, kExitUsage);
+  for (const char* field : {"model.path", "data.train[2]", "evaluate.suites[3]"}) {
+    EXPECT_NE(missing.err.find(field), std::string::npos) << field << "\n" << missing.err;
+  }
+}
+
 TEST(Explain, FieldsAsTextAndData) {
   EXPECT_NE(Tandem({"explain", "finetune.steps"}).out.find("20M tokens' worth"), std::string::npos);
   const auto json = nlohmann::json::parse(Tandem({"explain", "finetune.lora", "-o", "json"}).out);
