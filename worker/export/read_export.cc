@@ -193,8 +193,7 @@ bool IsConvertedModel(const std::string& folder) {
   return root.is_object() && root.contains("hybrid");
 }
 
-Result<ConvertedModel> ReadConvertedModel(const std::string& folder,
-                                          const ComputeDevice& device) {
+Result<ConvertedModel> ReadConvertedModel(const std::string& folder, const ComputeDevice& device) {
   const std::string path = JoinPath(folder, "config.json");
   TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxConfigBytes));
   const json root = ParseObject(text);
