@@ -79,9 +79,15 @@ def check_lengths(request, train, held_out):
             f"{shard['tokens']} tokens in all; a sequence of data.sequence_length needs {needed}: "
             "give more text or a shorter data.sequence_length",
         )
-    if held_out < needed:
+    if held_out < needed and request["validation"]:
         violations.add(
-            "data.validation" if request["validation"] else "data.validation_fraction",
+            "data.validation",
+            f"{held_out} tokens in all; a sequence of data.sequence_length needs {needed}: "
+            "give more text or a shorter data.sequence_length",
+        )
+    elif held_out < needed:
+        violations.add(
+            "data.validation_fraction",
             f"{held_out} tokens are held out; a sequence of data.sequence_length needs "
             f"{needed}: give more text, a larger data.validation_fraction or a shorter "
             "data.sequence_length",

@@ -321,6 +321,17 @@ def test_command_speaks_json_lines(request_of):
     assert code == 1 and lines == [] and "sequence_length is None" in stderr
 
 
+def test_a_text_that_is_both_splits_is_faulted_once(request_of):
+    """As recipe diagnose asks: it told the text's faults twice, as of data.train first."""
+    for name, content in (("short.jsonl", jsonl(1)), ("bad.jsonl", b"no\n")):
+        path = request_of.folder / name
+        path.write_bytes(content)
+        both = dict(train=[str(path)], validation=[str(path)], sequence_length=5000)
+        code, lines, _ = run(request_of(**both), request_of.folder)
+        assert code == 2 and lines[-1]["field"].startswith("data.validation")
+        assert "\n" not in lines[-1]["message"] and "fraction" not in lines[-1]["message"]
+
+
 def test_large_files_are_read_in_blocks(tmp_path, monkeypatch):
     monkeypatch.setattr(documents, "BLOCK_BYTES", 7)
     (tmp_path / "a.jsonl").write_bytes(jsonl(*range(5)))
