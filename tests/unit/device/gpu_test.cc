@@ -19,6 +19,7 @@
 #include "worker/comm/collective.h"
 #include "worker/model/device.h"
 #include "worker/model/evaluation_forward.h"
+#include "worker/model/induction_score.h"
 #include "worker/train/attention_transfer.h"
 #include "worker/train/finetune.h"
 #include "worker/train/gradient_sum.h"
@@ -84,6 +85,7 @@ void ExpectNear(const std::map<std::string, at::Tensor>& gpu,
 AttentionTransferOptions TransferOptions(const std::string& objective) {
   AttentionTransferOptions options;
   options.objective = objective;
+  options.mixture = {.weights = 1, .outputs = 0.5, .hybrid_outputs = 0.25};
   options.attention.window = kWindow;
   options.schedule = {.peak = 1e-2, .steps = 3, .constant = true};
   return options;
@@ -100,7 +102,8 @@ FinetuneOptions FinetuneOptionsOf(const std::string& mode, double dropout) {
 }
 
 TEST_F(Gpu, TransferHasTheSameLossesAndGradients) {
-  for (const char* objective : {"weights", "hybrid_outputs"}) {
+  for (const char* objective :
+       {"weights", "outputs", "hybrid_outputs", "hybrid_weights", "mixture"}) {
     const Side cpu({}), gpu(*Wide());
     std::map<std::string, at::Tensor> g_cpu, g_gpu;
     AttentionTransfer on_cpu(*cpu.model, cpu.parameters, *cpu.collective,
@@ -131,6 +134,39 @@ TEST_F(Gpu, FinetuneHasTheSameLossAndGradients) {
   }
 }
 
+// Distillation reads the base a second time; documents and masks pick rows on the device.
+TEST_F(Gpu, DistillationDocumentsAndMaskedLabelsHaveTheSameLossAndGradients) {
+  StepBatch batch = Batch();
+  batch.label_mask_BT = batch.ids_BT.remainder(3).ne(0).to(at::kByte);
+  batch.document_starts = {{7, 20}, {}, {33}};
+  const auto never = [](int64_t, int64_t) { return false; };
+  for (const char* objective : {"next_token", "distill", "mixture"}) {
+    const Side cpu({}), gpu(*Wide());
+    GradientMap g_cpu, g_gpu;
+    FinetuneOptions options = FinetuneOptionsOf("hybrid", 0);
+    options.objective = objective;
+    Finetune on_cpu(*cpu.model, cpu.parameters, *cpu.collective, options);
+    Finetune on_gpu(*gpu.model, gpu.parameters, *gpu.collective, options);
+    const double a = on_cpu.LossAndGradients(batch, never, g_cpu);
+    const double b = on_gpu.LossAndGradients(batch, never, g_gpu);
+    EXPECT_NEAR(b / a, 1, kLossBound) << objective;
+    ExpectNear(g_gpu, g_cpu, kGradientBound);
+  }
+}
+
+TEST_F(Gpu, InductionScoresAreTheSame) {
+  const Side cpu({}), gpu(*Wide());
+  const at::Tensor ids = testing::RandomIds(2, 30, 64, 6);
+  const InductionScoreTable a = InductionScores(*cpu.model, ids),
+                            b = InductionScores(*gpu.model, ids);
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t layer = 0; layer < a.size(); ++layer) {
+    for (size_t group = 0; group < a[layer].size(); ++group) {
+      EXPECT_NEAR(b[layer][group] / a[layer][group], 1, kLossBound) << layer << "." << group;
+    }
+  }
+}
+
 TEST_F(Gpu, EveryComponentModeHasTheSameLosses) {
   const Side cpu({}), gpu(*Wide());
   for (const char* name :
@@ -146,6 +182,22 @@ TEST_F(Gpu, EveryComponentModeHasTheSameLosses) {
     EXPECT_TRUE(b.losses.device().is_cpu());
     EXPECT_LT(Distance(b.losses, a.losses), kLossBound) << name;
     EXPECT_EQ(a.predicted_BT.sizes(), b.predicted_BT.sizes());
+  }
+}
+
+// Token by token where the cache is: the recurrent form on the device.
+TEST_F(Gpu, RetainedGroupsAndTheSparseCacheHaveTheSameLosses) {
+  const Side cpu({}), gpu(*Wide());
+  const at::Tensor ids = Batch(6).ids_BT;
+  for (const int64_t cache_size : {0, 3}) {
+    EvaluationOptions options;
+    options.attention.window = kWindow;
+    options.attention.cache_size = cache_size;
+    options.attention.retained = {{}, {0}};  // group 0 of layer 1
+    const auto losses = [&](const Side& side) {
+      return EvaluateSequences(*side.model, side.parameters, ids, options).losses;
+    };
+    EXPECT_LT(Distance(losses(gpu), losses(cpu)), kLossBound) << "cache " << cache_size;
   }
 }
 
