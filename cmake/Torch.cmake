@@ -31,7 +31,15 @@ target_include_directories(tandem_torch SYSTEM INTERFACE ${torch_dir}/include ${
 set(TANDEM_PARALLEL_OPTIONS -fopenmp)
 add_library(tandem::gomp SHARED IMPORTED)
 set_target_properties(tandem::gomp PROPERTIES IMPORTED_LOCATION ${torch_dir}/lib/libgomp.so.1)
-target_link_libraries(tandem_torch INTERFACE tandem::torch_cpu tandem::c10 tandem::gomp)
+# LibTorch's own C++ runtime, named before the compiler's -lstdc++: a GCC that has only libstdc++.a beside it would link a
+# second runtime into the program, and the two would free each other's locales at exit ("free(): invalid pointer").
+execute_process(COMMAND ldd ${torch_dir}/lib/libc10.so OUTPUT_VARIABLE c10_needs ERROR_QUIET)
+if(NOT c10_needs MATCHES "libstdc\\+\\+\\.so\\.6 => ([^ \n]+)")
+  message(FATAL_ERROR "ldd does not say which libstdc++.so.6 ${torch_dir}/lib/libc10.so loads; install the C++ runtime.")
+endif()
+add_library(tandem::stdcxx SHARED IMPORTED)
+set_target_properties(tandem::stdcxx PROPERTIES IMPORTED_LOCATION ${CMAKE_MATCH_1})
+target_link_libraries(tandem_torch INTERFACE tandem::torch_cpu tandem::c10 tandem::gomp tandem::stdcxx)
 # CMake adds torch/lib to the RPATH of what links it; the wheel's own RPATH finds libcudart and libcupti; nothing of ours calls them on a CPU machine.
 target_link_options(tandem_torch INTERFACE "LINKER:--allow-shlib-undefined")
 # torch_cuda is not linked: worker/model/device.cc loads it from the same folder when a job asks for a GPU. One binary

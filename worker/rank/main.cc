@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <string>
@@ -92,10 +91,5 @@ int Main(int argc, char** argv) {
 }  // namespace tandem
 
 int main(int argc, char** argv) {
-  const int code = tandem::Main(argc, argv);
-  // Everything of ours is closed. Built on Ubuntu 24.04 (g++ 13.3), programs with LibTorch
-  // 2.11+cu130 end in "free(): invalid pointer", after their work; the cause is not known. A
-  // finished rank must not look like a crash.
-  std::fflush(nullptr);
-  std::_Exit(code);
+  return tandem::Main(argc, argv);
 }

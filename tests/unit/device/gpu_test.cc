@@ -10,8 +10,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 
 #include "base/files.h"
 #include "tests/unit/train/tiny_model.h"
@@ -280,11 +278,3 @@ TEST_F(Gpu, ABf16BaseStaysNearTheFloatOne) {
 
 }  // namespace
 }  // namespace tandem
-
-// Leaves without static destructors, as tandem-rank does: worker/rank/main.cc says why.
-int main(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
-  const int failed = RUN_ALL_TESTS();
-  std::fflush(nullptr);
-  std::_Exit(failed);
-}
