@@ -27,6 +27,7 @@ struct DiagnoseOptions {
   std::vector<std::string> data;
   std::vector<std::string> lolcats;  // DISTILL.pt, FINETUNE.pt
   int64_t length = 0;
+  std::string device = "cpu";
   RunOptions run;
 };
 
@@ -92,6 +93,7 @@ std::optional<std::string> JobText(const DiagnoseOptions& options) {
   const json length = At(manifest, "/spec/data/sequence_length");
   if (length.is_number_integer()) job["data"]["sequence_length"] = length;
   if (options.length > 0) job["data"]["sequence_length"] = options.length;
+  job["parallelism"]["device"] = options.device;
   return job.dump(1);
 }
 
@@ -181,6 +183,10 @@ void AddDiagnose(CLI::App& app, Invocation& invocation) {
                    "Tokens per sequence; default: the length it was trained at")
       ->check(CLI::Range(int64_t{16}, int64_t{1} << 24))
       ->type_name("N");
+  verb->add_option("--device", options->device, "What the model computes on: cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->type_name("DEVICE")
+      ->capture_default_str();
   verb->add_option("--work", options->run.work, "Folder for everything that the run writes")
       ->type_name("DIR")
       ->capture_default_str();

@@ -145,6 +145,14 @@ def test_diagnose_finds_what_the_job_found(finished, model, tmp_path):
     assert Path(result["report"]).exists()
 
 
+def test_diagnose_measures_on_the_gpu_or_says_why_not(model, tmp_path):
+    done = tandem("diagnose", model, "--data", TEXT, "--device", "cuda", "--work", tmp_path / "work", "-o", "json")
+    if done.returncode != 0:
+        assert done.returncode == 4 and "cannot use CUDA" in done.stderr and "--device cpu" in done.stderr
+        pytest.skip("this machine has no GPU")
+    assert said(done)["state"] == "SUCCEEDED"
+
+
 def test_diagnose_refuses_what_is_no_export(tmp_path):
     done = tandem("diagnose", BASE, "--work", tmp_path / "work")
     assert done.returncode != 0 and "hybrid" in done.stderr and not (tmp_path / "work").exists()

@@ -10,9 +10,10 @@ namespace tandem {
 namespace {
 
 Status NoCuda(const std::string& why) {
-  return FailedPrecondition("the device is cuda, but this machine cannot use CUDA: " + why +
-                            "; run where LibTorch finds a GPU, or take the CPU "
-                            "(parallelism.device: cpu in a job file, --device cpu of generate)");
+  return FailedPrecondition(
+      "the device is cuda, but this machine cannot use CUDA: " + why +
+      "; run where LibTorch finds a GPU, or take the CPU "
+      "(parallelism.device: cpu in a job file, --device cpu of generate and diagnose)");
 }
 
 // Registers CUDA's operators, allocator and hooks with ATen.
