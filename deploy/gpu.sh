@@ -3,7 +3,7 @@
 # tandem-rank is built there; the control plane comes from a Debian 12 build and runs there as it is.
 #   deploy/gpu.sh pack FOLDER     on Debian, after deploy/build.sh: the control plane and its libraries into FOLDER
 #   deploy/gpu.sh build FOLDER    on the GPU machine: tandem-rank (preset torch) into build-torch/, FOLDER beside it
-#   deploy/gpu.sh run JOB [...]   on the GPU machine: `tandem run`, with this machine's python3
+#   deploy/gpu.sh tandem VERB ... on the GPU machine: `tandem run JOB` and every other verb, with this machine's python3
 # The GPU machine's python3 has torch 2.11, and tokenizers for preparing data. CMAKE_PREFIX_PATH may name further packages
 # (nlohmann_json, OpenSSL).
 set -euo pipefail
@@ -36,11 +36,11 @@ build() {
 case "${1:-}" in
   pack) pack "${2:?pack needs a folder}" ;;
   build) build "${2:?build needs the packed folder}" ;;
-  run)
+  tandem)
     shift
     export TANDEM_PYTHON=${TANDEM_PYTHON:-$(command -v python3)}
     export TANDEM_PYTHONPATH=${TANDEM_PYTHONPATH:-$PWD/python}
-    exec build-torch/bin/tandem run "$@" ;;
+    exec build-torch/bin/tandem "$@" ;;
   -h|--help) usage ;;
   *) usage >&2; exit 2 ;;
 esac

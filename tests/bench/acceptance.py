@@ -68,8 +68,8 @@ ROWS = {
         retained=True, one_seed=True, recall_mode="window_only", expected={"window_only": (2.746, 0.003)},
         recall="–/.93/.91, 1/.75"),
     "retained_lolcats": dict(
-        words="same + lolcats 150 steps", retained=True,
-        stages=[("attention_transfer", {"objective": "hybrid_outputs", "steps": 150}), ("finetune", {"steps": 150})],
+        words="same + lolcats, 150 LoRA steps", retained=True,
+        stages=[("attention_transfer", {"objective": "hybrid_outputs"}), ("finetune", {"steps": 150})],
         expected={"hybrid": (2.668, HYBRID), "linear_only": (4.71, 0.05)}, recall="–/.94/.91, 1/1"),
     "retained_hedgecats": dict(
         words="same + hedgecats 600", stages=[TRANSFER, ("finetune", {})], retained=True,
@@ -78,6 +78,9 @@ ROWS = {
         words="same + ssd .9/.5/0", stages=[TRANSFER, ("finetune", {"ssd_schedule": [0.9, 0.5, 0.0]})],
         retained=True, expected={"hybrid": (2.701, HYBRID), "linear_only": (3.25, 0.03)},
         recall="–/.90/.81, 1/.99"),
+    "retained_ssd_factor": dict(
+        words="same, the window factor starting at 2", mixing_initial=2.0, retained=True, expected={}, recall="–",
+        stages=[TRANSFER, ("finetune", {"ssd_schedule": [0.9, 0.5, 0.0]})]),
 }
 
 
@@ -114,14 +117,18 @@ def recall_prompts(lab):
     return {"version": 1, "prompts": prompts}
 
 
+def read_stream(shared):
+    raw = lzma.decompress((shared / "data/lab" / STREAM).read_bytes())
+    assert hashlib.sha256(raw).hexdigest().startswith("c0a247f9"), f"{STREAM} is another stream"
+    return np.frombuffer(raw, "<u2")
+
+
 def make_tokens(shared, folder):
     if (folder / "manifest.json").exists():
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    raw = lzma.decompress((shared / "data/lab" / STREAM).read_bytes())
-    assert hashlib.sha256(raw).hexdigest().startswith("c0a247f9"), f"{STREAM} is another stream"
-    stream = np.frombuffer(raw, "<u2")
+    stream = read_stream(shared)
     # One token more than the chunks: the last chunk is emitted only while a token follows.
     write_shard(folder, "validation", stream[:SCORED_CHUNKS * LENGTH + 1])
     write_shard(folder, "train", stream[VALIDATION_TOKENS:])
@@ -160,7 +167,8 @@ def make_plan(row, seed, folder, options):
         "attention": {
             "feature_map_kind": "hedgehog", "feature_dim": 64, "tie_kv_heads": False, "window_kind": "sliding",
             "window_size": 64, "window_sinks": 0, "max_grad": "through", "linear_span": "outside", "mixing_factor": "exp",
-            "mixing_initial": 0.1, "mixing_kind": "shared", "mixing_affine": False, "window_gain": 1.0, "cache_size": 0,
+            "mixing_initial": row.get("mixing_initial", 0.1), "mixing_kind": "shared", "mixing_affine": False,
+            "window_gain": 1.0, "cache_size": 0,
             "retained": RETAINED if row.get("retained") else [], "retain_auto": 0},
         "data": {"tokens": str(options.work / "tokens"), "sequence_length": LENGTH, "document_mask": False},
         "stages": stages,
@@ -188,7 +196,7 @@ class Runner:
     @staticmethod
     def transfer_key(name, seed):
         row = ROWS[name]
-        return json.dumps([row["stages"][0], bool(row.get("retained")), seed])
+        return json.dumps([row["stages"][0], bool(row.get("retained")), row.get("mixing_initial"), seed])
 
     def next_job(self):
         """The first job whose transfer is made, or is made by nobody now."""
