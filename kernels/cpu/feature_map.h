@@ -10,7 +10,8 @@ namespace tandem::TANDEM_KERNEL_ISA {
 
 constexpr double kFeatureFloor = 1e-12;
 
-// phi[2f][kTile] = max([softmax(u), softmax(-u)], 1e-12), u = W^T x, x[d][kTile], W (d,f).
+// phi[2f][kTile] = max([softmax(u), softmax(-u)], 1e-12), u = W^T x, x[d][kTile], W (d,f). One NaN
+// among a token's u makes all its features NaN, through the sums.
 template <class T>
 inline void MapTile(const T* x, const T* w, int64_t d, int64_t f, T* phi) {
   constexpr int L = kLanes<T>;
@@ -35,9 +36,9 @@ inline void MapTile(const T* x, const T* w, int64_t d, int64_t f, T* phi) {
     }
     const Vec<T> scale = Splat(T{1}) / sum, negative_scale = Splat(T{1}) / negative_sum;
     for (int64_t r = 0; r < f; ++r) {
-      Store<T>(phi + r * kTile + i, Max(Load(phi + r * kTile + i) * scale, floor));
+      Store<T>(phi + r * kTile + i, Max(floor, Load(phi + r * kTile + i) * scale));
       Store<T>(negative + r * kTile + i,
-               Max(Load(negative + r * kTile + i) * negative_scale, floor));
+               Max(floor, Load(negative + r * kTile + i) * negative_scale));
     }
   }
 }
@@ -49,7 +50,7 @@ inline Vec<T> MapHalfSum(const T* phi, const T* d_phi, int64_t f) {
   Vec<T> sum{};
   for (int64_t r = 0; r < f; ++r) {
     const Vec<T> p = Load(phi + r * kTile);
-    sum += p > floor ? p * Load(d_phi + r * kTile) : Vec<T>{};
+    sum += p <= floor ? Vec<T>{} : p * Load(d_phi + r * kTile);
   }
   return sum;
 }
@@ -66,8 +67,8 @@ inline void MapBackwardTile(const T* phi, const T* d_phi, int64_t f, T* d_u) {
     for (int64_t r = 0; r < f; ++r) {
       const int64_t at = r * kTile + i;
       const Vec<T> p = Load(phi + at), n = Load(phi + half + at);
-      const Vec<T> up = p > floor ? p * (Load(d_phi + at) - mean) : Vec<T>{};
-      const Vec<T> down = n > floor ? n * (Load(d_phi + half + at) - negative_mean) : Vec<T>{};
+      const Vec<T> up = p <= floor ? Vec<T>{} : p * (Load(d_phi + at) - mean);
+      const Vec<T> down = n <= floor ? Vec<T>{} : n * (Load(d_phi + half + at) - negative_mean);
       Store<T>(d_u + at, up - down);
     }
   }

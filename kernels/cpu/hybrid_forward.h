@@ -176,7 +176,7 @@ class HybridRows {
       Vec<T> sum = Load(total_ + i);
       for (int64_t j = 0; j < kTile; ++j) {
         const Vec<T> below = Load(s + j * kTile + i) - top;
-        const Vec<T> e = below > negligible ? Exp(below) * gamma : Vec<T>{};
+        const Vec<T> e = below <= negligible ? Vec<T>{} : Exp(below) * gamma;
         sum += e;
         Store<T>(s + j * kTile + i, e);
       }

@@ -92,7 +92,7 @@ class SoftmaxTask {
       Vec<T> sum = Load(sum_ + i) * scale;
       for (int64_t j = 0; j < num_keys; ++j) {
         const Vec<T> below = Load(weights_ + j * kTile + i) - top;
-        const Vec<T> e = below > negligible ? Exp(below) : Vec<T>{};
+        const Vec<T> e = below <= negligible ? Vec<T>{} : Exp(below);
         sum += e;
         Store<T>(weights_ + j * kTile + i, e);
       }

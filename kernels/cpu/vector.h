@@ -55,6 +55,8 @@ template <class T>
 inline Vec<T> Splat(T x) {
   return x - Vec<T>{};
 }
+// A NaN that must be seen stands second: comparisons with it are false, so b is what is returned.
+// A model that has gone wrong then ends in a loss that is not finite, not in a plausible number.
 template <class V>
 inline V Max(V a, V b) {
   return a > b ? a : b;
@@ -64,9 +66,10 @@ inline V Min(V a, V b) {
   return a < b ? a : b;
 }
 
-// exp to about 1 ulp for x in [-87.3, 88]; below, the smallest normal number. Cephes' polynomial.
+// exp to about 1 ulp for x in [-87.3, 88]; below, the smallest normal number; NaN for NaN. Cephes'
+// polynomial.
 inline Vec<float> Exp(Vec<float> x) {
-  x = Max(Min(x, Splat(88.0f)), Splat(-87.3f));
+  x = Max(Splat(-87.3f), Min(Splat(88.0f), x));
   const Vec<float> magic = Splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
   const Vec<float> shifted = x * 1.44269504f + magic;
   const Vec<float> n = shifted - magic;
@@ -85,7 +88,7 @@ inline Vec<double> Exp(Vec<double> x) {
   return x;
 }
 
-// Natural logarithm of normal positive numbers, to about 2 ulp. Cephes' polynomial.
+// Natural logarithm of normal positive numbers, to about 2 ulp; NaN for NaN. Cephes' polynomial.
 inline Vec<float> Log(Vec<float> x) {
   const IntVec<float> bits = (IntVec<float>)x;
   // The mantissa in [sqrt(1/2), sqrt(2)): 0x3f3504f3 is sqrt(1/2).
@@ -102,6 +105,7 @@ inline Vec<float> Log(Vec<float> x) {
   y = y * m - 2.4999993993e-1f;
   y = y * m + 3.3333331174e-1f;
   y = y * m * z + e * -2.12194440e-4f - z * 0.5f;
+  y += x * 0.0f;  // the bits above know no NaN
   return m + y + e * 0.693359375f;
 }
 inline Vec<double> Log(Vec<double> x) {

@@ -150,10 +150,10 @@ class WeightsTask {
       Vec<T> loss = Load(row_loss_ + i);
       for (int j = 0; j < kTile; ++j) {
         const Vec<T> score = Load(scores_ + j * kTile + i) - lse;
-        const Vec<T> p = score > negligible ? Exp(score) : Vec<T>{};
+        const Vec<T> p = score <= negligible ? Vec<T>{} : Exp(score);
         const Vec<T> x = Load(weights_ + j * kTile + i) + epsilon;
         loss -= p * Log(x);
-        Store<T>(weights_ + j * kTile + i, score > visible ? p / x - inverse_mass : Vec<T>{});
+        Store<T>(weights_ + j * kTile + i, score <= visible ? Vec<T>{} : p / x - inverse_mass);
       }
       Store<T>(row_loss_ + i, loss);
     }

@@ -227,6 +227,105 @@ void CheckAll() {
     }
 }
 
+template <class T>
+bool AllNan(const std::vector<T>& values, size_t begin, size_t count) {
+  for (size_t i = begin; i < begin + count; ++i) {
+    if (!std::isnan(values[i])) return false;
+  }
+  return true;
+}
+
+// One NaN in x of one token: that token's features are all NaN, the others' are none.
+template <class T>
+void CheckNanOfOneToken(const AttentionKernels<T>& kernels) {
+  const Sizes s{1, 1, 1, 70, 16, 8};
+  const Example e = MakeExample(s, 0.3);
+  std::vector<T> x = Cast<T>(e.k), w = Cast<T>(e.w_k), phi = Poisoned<T>(70 * 16);
+  x[66 * 16 + 3] = std::numeric_limits<T>::quiet_NaN();
+  MapProblem<T> p;
+  p.sizes = SizesOf(s);
+  p.x = RowsIn<const T>(x.data(), s, 1, s.dim);
+  p.w = w.data();
+  p.phi = RowsIn<T>(phi.data(), s, 1, 16);
+  const Scratch<T> scratch(kernels.map_scratch(p.sizes));
+  kernels.map_forward(p, 0, scratch.data());
+  for (size_t t = 0; t < 70; ++t) {
+    if (t == 66) {
+      EXPECT_TRUE(AllNan(phi, t * 16, 16));
+    } else {
+      for (size_t c = 0; c < 16; ++c) EXPECT_TRUE(std::isfinite(phi[t * 16 + c])) << t;
+    }
+  }
+}
+
+// One NaN in a map's weights: the loss and the gradients of both transfer losses are NaN, which
+// ends the job.
+template <class T>
+void CheckNanOfAMap(const AttentionKernels<T>& kernels) {
+  const Sizes s{1, 1, 1, 100, 16, 8};
+  const Example e = MakeExample(s, 0.3);
+  const std::vector<T> q = Cast<T>(e.q), k = Cast<T>(e.k), v = Cast<T>(e.v), w_k = Cast<T>(e.w_k);
+  std::vector<T> w_q = Cast<T>(e.w_q);
+  w_q[5] = std::numeric_limits<T>::quiet_NaN();
+  const std::vector<T> lse = Cast<T>(reference::CausalSoftmax(s, e.q, e.k, e.v).lse);
+  std::vector<T> d_w_q(w_q.size()), d_w_k(w_q.size()), d_gamma(1), gamma(1, T(0.1));
+  double loss = 0;
+  WeightsProblem<T> p;
+  p.sizes = SizesOf(s);
+  p.q = RowsIn<const T>(q.data(), s, 1, s.dim);
+  p.k = RowsIn<const T>(k.data(), s, 1, s.dim);
+  p.w_q = w_q.data();
+  p.w_k = w_k.data();
+  p.lse = lse.data();
+  p.grad_factor = 1;
+  p.loss = &loss;
+  p.d_w_q = d_w_q.data();
+  p.d_w_k = d_w_k.data();
+  const Scratch<T> scratch(kernels.weights_scratch(p.sizes));
+  kernels.weights(p, 0, scratch.data());
+  EXPECT_TRUE(std::isnan(loss)) << loss;
+  EXPECT_TRUE(AllNan(d_w_q, 0, d_w_q.size()));
+  EXPECT_TRUE(AllNan(d_w_k, 0, d_w_k.size()));
+
+  HybridProblem<T> hybrid;
+  hybrid.sizes = p.sizes;
+  hybrid.window = 16;
+  hybrid.q = p.q;
+  hybrid.k = p.k;
+  hybrid.v = RowsIn<const T>(v.data(), s, 1, s.dim);
+  hybrid.w_q = w_q.data();
+  hybrid.w_k = w_k.data();
+  hybrid.gamma = gamma.data();
+  TransferOutputs<T> to;
+  to.teacher = hybrid.v;
+  to.grad_factor = 1;
+  to.squared_error = &loss;
+  to.d_w_q = d_w_q.data();
+  to.d_w_k = d_w_k.data();
+  to.d_gamma = d_gamma.data();
+  const Scratch<T> hybrid_scratch(kernels.hybrid_scratch(hybrid, true));
+  loss = 0;
+  kernels.hybrid_transfer(hybrid, to, 0, hybrid_scratch.data());
+  EXPECT_TRUE(std::isnan(loss)) << loss;
+  EXPECT_TRUE(AllNan(d_w_q, 0, d_w_q.size()));
+  EXPECT_TRUE(AllNan(d_w_k, 0, d_w_k.size()));
+  EXPECT_TRUE(std::isnan(d_gamma[0]));
+}
+
+template <class T>
+void CheckNan() {
+  for (const auto* kernels : AllKernels<T>()) {
+    SCOPED_TRACE(std::string(kernels->instruction_set) + (sizeof(T) == 4 ? " float" : " double"));
+    CheckNanOfOneToken(*kernels);
+    CheckNanOfAMap(*kernels);
+  }
+}
+
+TEST(StageKernels, NanOfAFeatureMapIsNotSwallowed) {
+  CheckNan<float>();
+  CheckNan<double>();
+}
+
 TEST(StageKernels, AgreeInDouble) {
   CheckAll<double>();
 }

@@ -245,5 +245,18 @@ TEST_F(TransferTest, LossFallsAndLoraStays) {
   EXPECT_EQ(parameters.layer(0).q.b.abs().max().item<double>(), 0.0);
 }
 
+// One weight of one map: the other features of that token must not hide it.
+TEST_F(TransferTest, OneWeightThatIsNotFiniteStopsTransferByEveryObjective) {
+  parameters_.layer(1).feature_map_k.view({-1}).narrow(0, 3, 1).fill_(
+      std::numeric_limits<float>::quiet_NaN());
+  for (const char* objective : {"weights", "outputs", "hybrid_outputs", "hybrid_weights"}) {
+    AttentionTransferOptions options;
+    options.objective = objective;
+    options.attention.window = 4;
+    AttentionTransfer stage(*model_, parameters_, *solo_, options);
+    EXPECT_THROW(stage.Step(0, batch_), NonFiniteLoss) << objective;
+  }
+}
+
 }  // namespace
 }  // namespace tandem::testing
