@@ -85,7 +85,7 @@ class HybridBackward {
       FinishKeys(chunk, next + 1 < plan_.chunks);
     }
     const int64_t head = keys_.batch() * p_.sizes.heads + keys_.head();
-    const int64_t area = plan_.d * plan_.f;
+    const int64_t area = plan_.MapArea();
     if (g_.d_w_q != nullptr)
       StoreMapGradient(d_w_q_, plan_.padded, plan_.d, plan_.f, g_.d_w_q + head * area);
     if (g_.d_w_k != nullptr)
@@ -215,7 +215,7 @@ class HybridBackward {
                         keys_.Sequence(g_.d_phi_q, keys_.head()), g_.d_phi_q.token);
     if (p_.w_q != nullptr && (g_.d_w_q != nullptr || g_.d_q.data != nullptr)) {
       MapBackwardTile(PhiQ(row_), d_phi_q_, plan_.f, d_u_);
-      if (g_.d_w_q != nullptr) AddMapGradient(p_.q, keys_.head(), row_, d_w_q_);
+      if (g_.d_w_q != nullptr) AddGradientOfMap(p_.q, keys_.head(), row_, d_w_q_);
       if (g_.d_q.data != nullptr)
         Product<Into::kAdd>(d_query_, kTile, {keys_.MapWeight(p_.w_q), plan_.f, 1}, d_u_, kTile,
                             plan_.d, kTile, plan_.f);
@@ -225,12 +225,8 @@ class HybridBackward {
                         keys_.Sequence(g_.d_q, keys_.head()), g_.d_q.token);
   }
 
-  // sum [f][padded] += d_u x, x row-major.
-  void AddMapGradient(const Rows<const T>& x, int64_t head, int64_t chunk, T* sum) {
-    LoadRowMajor(keys_.Sequence(x, head), x.token, chunk * kTile, plan_.tokens, plan_.d,
-                 plan_.padded, row_major_);
-    Product<Into::kAdd>(sum, plan_.padded, {d_u_, kTile, 1}, row_major_, plan_.padded, plan_.f,
-                        plan_.padded, kTile);
+  void AddGradientOfMap(const Rows<const T>& x, int64_t head, int64_t chunk, T* sum) {
+    AddMapGradient(plan_, d_u_, keys_.Sequence(x, head), x.token, chunk, row_major_, sum);
   }
 
   // G += phi_q^T u, h += beta phi_q of row tile r.
@@ -275,7 +271,7 @@ class HybridBackward {
 
   void FinishKeyMap(int64_t chunk) {
     MapBackwardTile(keys_.Phi(chunk), DPhiK(chunk), plan_.f, d_u_);
-    if (g_.d_w_k != nullptr) AddMapGradient(p_.k, keys_.kv_head(), chunk, d_w_k_);
+    if (g_.d_w_k != nullptr) AddGradientOfMap(p_.k, keys_.kv_head(), chunk, d_w_k_);
     if (!WantsKeys()) return;
     Product<Into::kSet>(d_feature_, kTile, {keys_.MapWeight(p_.w_k), plan_.f, 1}, d_u_, kTile,
                         plan_.d, kTile, plan_.f);

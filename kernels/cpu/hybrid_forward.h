@@ -110,11 +110,7 @@ class HybridRows {
     if (query_ != nullptr)
       LoadFeatureMajor(keys_.Sequence(p_.q, keys_.head()), p_.q.token, first, plan_.tokens, plan_.d,
                        query_);
-    if (plan_.softmax) {
-      const T tau = T{1} / static_cast<T>(__builtin_sqrt(static_cast<double>(plan_.d)));
-      for (int64_t i = 0; i < plan_.d * kTile; i += kLanes<T>)
-        Store<T>(scaled_query_ + i, Load(query_ + i) * tau);
-    }
+    if (plan_.softmax) ScaleQueries(plan_, query_, scaled_query_);
     if (!plan_.linear) return;
     if (p_.w_q != nullptr) {
       MapTile(query_, keys_.MapWeight(p_.w_q), plan_.d, plan_.f, phi_q_);

@@ -7,23 +7,17 @@
 // one task; cannot fail.
 #pragma once
 
-#include "kernels/cpu/attention.h"
 #include "kernels/cpu/feature_map.h"
-#include "kernels/cpu/tile.h"
+#include "kernels/cpu/task.h"
 
 namespace tandem::TANDEM_KERNEL_ISA {
 
 // The sizes that follow from a problem, and which keys meet which rows.
 template <class T>
-struct HybridPlan {
+struct HybridPlan : TileSizes {
   explicit HybridPlan(const HybridProblem<T>& p)
-      : tokens(p.sizes.tokens),
-        chunks((p.sizes.tokens + kTile - 1) / kTile),
-        d(p.sizes.dim),
-        padded(PaddedWidth(p.sizes.dim)),
-        f(p.sizes.map_dim),
-        features(2 * p.sizes.map_dim),
-        window(Smaller(p.window, (p.sizes.tokens + kTile - 1) / kTile * kTile)),
+      : TileSizes(p.sizes),
+        window(Smaller(p.window, chunks * kTile)),
         sinks(Smaller(p.sinks, p.sizes.tokens)),
         softmax(p.window > 0 || p.sinks > 0),
         linear(p.linear),
@@ -49,7 +43,7 @@ struct HybridPlan {
     return linear && (span_all || chunk * kTile <= r * kTile + kTile - 1 - window);
   }
 
-  int64_t tokens, chunks, d, padded, f, features, window, sinks;
+  int64_t window, sinks;
   bool softmax, linear, span_all;
 };
 
@@ -57,8 +51,7 @@ template <class T>
 class HybridKeys {
  public:
   HybridKeys(const HybridProblem<T>& p, const HybridPlan<T>& plan, int64_t bh, Carver<T>& carver)
-      : p_(p), plan_(plan), batch_(bh / p.sizes.heads), head_(bh % p.sizes.heads) {
-    kv_head_ = head_ / (p.sizes.heads / p.sizes.kv_heads);
+      : p_(p), plan_(plan), at_(p.sizes, bh) {
     const int64_t n = plan.chunks;
     if (plan.softmax || p.w_k != nullptr) keys_ = carver.Take(n * plan.d * kTile);
     values_ = carver.Take(n * kTile * plan.padded);
@@ -80,18 +73,18 @@ class HybridKeys {
   void Load(int64_t chunk) {
     const int64_t first = chunk * kTile;
     if (keys_ != nullptr)
-      LoadFeatureMajor(Sequence(p_.k, kv_head_), p_.k.token, first, plan_.tokens, plan_.d,
+      LoadFeatureMajor(Sequence(p_.k, at_.kv_head), p_.k.token, first, plan_.tokens, plan_.d,
                        Key(chunk));
-    LoadRowMajor(Sequence(p_.v, kv_head_), p_.v.token, first, plan_.tokens, plan_.d, plan_.padded,
-                 Value(chunk));
+    LoadRowMajor(Sequence(p_.v, at_.kv_head), p_.v.token, first, plan_.tokens, plan_.d,
+                 plan_.padded, Value(chunk));
     if (p_.v_linear.data != nullptr)
-      LoadRowMajor(Sequence(p_.v_linear, kv_head_), p_.v_linear.token, first, plan_.tokens, plan_.d,
-                   plan_.padded, LinearValue(chunk));
+      LoadRowMajor(Sequence(p_.v_linear, at_.kv_head), p_.v_linear.token, first, plan_.tokens,
+                   plan_.d, plan_.padded, LinearValue(chunk));
     if (!plan_.linear) return;
     if (p_.w_k != nullptr) {
       MapTile(Key(chunk), MapWeight(p_.w_k), plan_.d, plan_.f, Phi(chunk));
     } else {
-      LoadFeatureMajor(Sequence(p_.phi_k, head_), p_.phi_k.token, first, plan_.tokens,
+      LoadFeatureMajor(Sequence(p_.phi_k, at_.head), p_.phi_k.token, first, plan_.tokens,
                        plan_.features, Phi(chunk));
     }
     // Sinks belong to the softmax set alone: without features they weigh nothing in state and
@@ -115,9 +108,9 @@ class HybridKeys {
 
   template <class U>
   U* Sequence(const Rows<U>& rows, int64_t head) const {
-    return rows.data + batch_ * rows.batch + head * rows.head;
+    return at_.Sequence(rows, head);
   }
-  const T* MapWeight(const T* w) const { return w + head_ * plan_.d * plan_.f; }
+  const T* MapWeight(const T* w) const { return w + at_.head * plan_.MapArea(); }
 
   T* Key(int64_t chunk) const { return keys_ + chunk * plan_.d * kTile; }
   T* Value(int64_t chunk) const { return values_ + chunk * kTile * plan_.padded; }
@@ -126,15 +119,15 @@ class HybridKeys {
   const T* state() const { return state_; }
   const T* mass() const { return mass_; }
   int64_t folded() const { return folded_; }
-  int64_t batch() const { return batch_; }
-  int64_t head() const { return head_; }
-  int64_t kv_head() const { return kv_head_; }
+  int64_t batch() const { return at_.batch; }
+  int64_t head() const { return at_.head; }
+  int64_t kv_head() const { return at_.kv_head; }
 
  private:
   const HybridProblem<T>& p_;
   const HybridPlan<T>& plan_;
-  const int64_t batch_, head_;
-  int64_t kv_head_ = 0, folded_ = 0;
+  const TaskPlace at_;
+  int64_t folded_ = 0;
   T* keys_ = nullptr;
   T* values_ = nullptr;
   T* linear_values_ = nullptr;

@@ -169,47 +169,44 @@ int64_t MapScratch(const AttentionSizes& sizes) {
 
 template <class T>
 void MapForward(const MapProblem<T>& p, int64_t bh, T* scratch) {
-  const int64_t d = p.sizes.dim, f = p.sizes.map_dim, tokens = p.sizes.tokens;
-  const int64_t b = bh / p.sizes.heads, h = bh % p.sizes.heads;
-  const int64_t x_head = h / (p.sizes.heads / p.sizes.kv_heads);
+  const TileSizes s(p.sizes);
+  const TaskPlace at(p.sizes, bh);
   T* x = scratch;
-  T* phi = x + d * kTile;
-  for (int64_t first = 0; first < tokens; first += kTile) {
-    LoadFeatureMajor(p.x.data + b * p.x.batch + x_head * p.x.head, p.x.token, first, tokens, d, x);
-    MapTile(x, p.w + h * d * f, d, f, phi);
-    StoreFeatureMajor(phi, first, tokens, 2 * f, p.phi.data + b * p.phi.batch + h * p.phi.head,
-                      p.phi.token);
+  T* phi = x + s.d * kTile;
+  for (int64_t first = 0; first < s.tokens; first += kTile) {
+    LoadFeatureMajor(at.Sequence(p.x, at.kv_head), p.x.token, first, s.tokens, s.d, x);
+    MapTile(x, p.w + at.head * s.MapArea(), s.d, s.f, phi);
+    StoreFeatureMajor(phi, first, s.tokens, s.features, at.Sequence(p.phi, at.head), p.phi.token);
   }
 }
 
 template <class T>
 void MapBackward(const MapProblem<T>& p, int64_t bh, T* scratch) {
-  const int64_t d = p.sizes.dim, f = p.sizes.map_dim, tokens = p.sizes.tokens;
-  const int64_t b = bh / p.sizes.heads, h = bh % p.sizes.heads, padded = PaddedWidth(d);
-  const int64_t x_head = h / (p.sizes.heads / p.sizes.kv_heads);
+  const TileSizes s(p.sizes);
+  const TaskPlace at(p.sizes, bh);
   T* x = scratch;
-  T* d_x = x + d * kTile;
-  T* phi = d_x + d * kTile;
-  T* d_phi = phi + 2 * f * kTile;
-  T* d_u = d_phi + 2 * f * kTile;
-  T* rows = d_u + f * kTile;
-  T* d_w = rows + kTile * padded;
-  const T* sequence = p.x.data + b * p.x.batch + x_head * p.x.head;
-  Zero(d_w, f * padded);
-  for (int64_t first = 0; first < tokens; first += kTile) {
-    LoadFeatureMajor(sequence, p.x.token, first, tokens, d, x);
-    MapTile(x, p.w + h * d * f, d, f, phi);
-    LoadFeatureMajor(p.d_phi.data + b * p.d_phi.batch + h * p.d_phi.head, p.d_phi.token, first,
-                     tokens, 2 * f, d_phi);
-    MapBackwardTile(phi, d_phi, f, d_u);
-    LoadRowMajor(sequence, p.x.token, first, tokens, d, padded, rows);
-    Product<Into::kAdd>(d_w, padded, {d_u, kTile, 1}, rows, padded, f, padded, kTile);
+  T* d_x = x + s.d * kTile;
+  T* phi = d_x + s.d * kTile;
+  T* d_phi = phi + s.features * kTile;
+  T* d_u = d_phi + s.features * kTile;
+  T* rows = d_u + s.f * kTile;
+  T* d_w = rows + kTile * s.padded;
+  const T* sequence = at.Sequence(p.x, at.kv_head);
+  const T* w = p.w + at.head * s.MapArea();
+  Zero(d_w, s.f * s.padded);
+  for (int64_t chunk = 0; chunk < s.chunks; ++chunk) {
+    const int64_t first = chunk * kTile;
+    LoadFeatureMajor(sequence, p.x.token, first, s.tokens, s.d, x);
+    MapTile(x, w, s.d, s.f, phi);
+    LoadFeatureMajor(at.Sequence(p.d_phi, at.head), p.d_phi.token, first, s.tokens, s.features,
+                     d_phi);
+    MapBackwardTile(phi, d_phi, s.f, d_u);
+    AddMapGradient(s, d_u, sequence, p.x.token, chunk, rows, d_w);
     if (p.d_x.data == nullptr) continue;
-    Product<Into::kSet>(d_x, kTile, {p.w + h * d * f, f, 1}, d_u, kTile, d, kTile, f);
-    StoreFeatureMajor(d_x, first, tokens, d, p.d_x.data + b * p.d_x.batch + h * p.d_x.head,
-                      p.d_x.token);
+    Product<Into::kSet>(d_x, kTile, {w, s.f, 1}, d_u, kTile, s.d, kTile, s.f);
+    StoreFeatureMajor(d_x, first, s.tokens, s.d, at.Sequence(p.d_x, at.head), p.d_x.token);
   }
-  if (p.d_w != nullptr) StoreMapGradient(d_w, padded, d, f, p.d_w + bh * d * f);
+  if (p.d_w != nullptr) StoreMapGradient(d_w, s.padded, s.d, s.f, p.d_w + bh * s.MapArea());
 }
 
 #define TANDEM_STRING_OF(x) #x
