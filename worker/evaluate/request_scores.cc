@@ -39,6 +39,9 @@ RequestBatches::RequestBatches(std::vector<Request> requests, ReadIds read)
   first_span_.push_back(0);
   for (const Request& request : requests_) {
     TANDEM_CHECK(request.length >= 2);
+    for (const ScoredSpan& span : request.spans) {
+      TANDEM_CHECK(span.instead < 0 || span.length == 1);
+    }
     first_span_.push_back(first_span_.back() + static_cast<int64_t>(request.spans.size()));
   }
 }
@@ -46,6 +49,26 @@ RequestBatches::RequestBatches(std::vector<Request> requests, ReadIds read)
 int64_t RequestBatches::GroupsOf(int64_t rank, int64_t ranks) const {
   const auto groups = static_cast<int64_t>(groups_.size());
   return (groups - rank + ranks - 1) / ranks;
+}
+
+int64_t RequestBatches::num_tokens() const {
+  int64_t tokens = 0;
+  for (const std::vector<int64_t>& group : groups_) {
+    tokens +=
+        static_cast<int64_t>(group.size()) * requests_[static_cast<size_t>(group.front())].length;
+  }
+  return tokens;
+}
+
+std::vector<OtherTarget> RequestBatches::OthersOf(const std::vector<int64_t>& group) const {
+  std::vector<OtherTarget> others;
+  for (size_t row = 0; row < group.size(); ++row) {
+    for (const ScoredSpan& span : requests_[static_cast<size_t>(group[row])].spans) {
+      if (span.instead < 0) continue;
+      others.push_back({static_cast<int64_t>(row), span.start - 1, span.instead});
+    }
+  }
+  return others;
 }
 
 void RequestBatches::RunGroup(const EvaluatedModel& model, const EvaluationOptions& options,
@@ -56,9 +79,13 @@ void RequestBatches::RunGroup(const EvaluatedModel& model, const EvaluationOptio
   for (size_t row = 0; row < group.size(); ++row) {
     read_(group[row], ids.mutable_data_ptr<int64_t>() + static_cast<int64_t>(row) * T);
   }
-  const EvaluationResult result = RunPass(model, ids, options);
+  EvaluationOptions of_group = options;
+  of_group.others = OthersOf(group);
+  const EvaluationResult result = RunPass(model, ids, of_group);
   const at::Tensor losses = result.losses.to(at::kCPU, at::kDouble).contiguous();
+  const at::Tensor others = result.other_losses.to(at::kCPU, at::kDouble).contiguous();
   const at::Tensor predicted = result.predicted_BT.to(at::kCPU).contiguous();
+  const double* other = others.const_data_ptr<double>();
   for (size_t row = 0; row < group.size(); ++row) {
     const auto place = static_cast<int64_t>(row);
     const double* loss = losses.const_data_ptr<double>() + place * (T - 1);
@@ -68,8 +95,8 @@ void RequestBatches::RunGroup(const EvaluatedModel& model, const EvaluationOptio
       double sum = 0;
       bool is_greedy = true;
       for (int64_t t = span.start; t < span.start + span.length; ++t) {
-        sum -= loss[t - 1];
-        is_greedy = is_greedy && guess[t - 1] == truth[t];
+        sum -= span.instead < 0 ? loss[t - 1] : *other++;
+        is_greedy = is_greedy && guess[t - 1] == (span.instead < 0 ? truth[t] : span.instead);
       }
       scores->push_back(sum);
       scores->push_back(is_greedy && std::isfinite(sum) ? 1 : 0);

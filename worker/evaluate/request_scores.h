@@ -20,6 +20,9 @@ namespace tandem {
 // Tokens start ... start+length-1, predicted from the rows one before; start >= 1, length >= 1.
 struct ScoredSpan {
   int64_t start = 0, length = 0;
+  // With length 1: this token stands at `start` instead of the request's own. Choices of one token
+  // after the same context are so many spans of one request: one forward pass.
+  int64_t instead = -1;
 };
 
 struct Request {
@@ -39,6 +42,8 @@ class RequestBatches {
   RequestBatches(std::vector<Request> requests, ReadIds read);
 
   const std::vector<Request>& requests() const { return requests_; }
+  // What one pass over all groups reads, filling included.
+  int64_t num_tokens() const;
   int64_t num_spans() const { return first_span_.back(); }
   // Groups that this rank runs.
   int64_t GroupsOf(int64_t rank, int64_t ranks) const;
@@ -47,6 +52,8 @@ class RequestBatches {
                                Collective& collective, const GroupDone& done) const;
 
  private:
+  // Of the group's spans with another token, in order.
+  std::vector<OtherTarget> OthersOf(const std::vector<int64_t>& group) const;
   void RunGroup(const EvaluatedModel& model, const EvaluationOptions& options,
                 const std::vector<int64_t>& group, std::vector<double>* scores) const;
 

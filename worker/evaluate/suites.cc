@@ -11,15 +11,35 @@ int64_t LengthOf(const TokenShard& shard, int64_t document) {
   return shard.DocumentBegin(document + 1) - shard.DocumentBegin(document);
 }
 
+std::vector<int64_t> TokensOf(const TokenShard& shard, int64_t document) {
+  std::vector<int64_t> ids(static_cast<size_t>(LengthOf(shard, document)));
+  shard.Read(shard.DocumentBegin(document), static_cast<int64_t>(ids.size()), ids.data());
+  return ids;
+}
+
+bool BeginsWith(const std::vector<int64_t>& ids, const std::vector<int64_t>& other, int64_t count) {
+  return static_cast<int64_t>(ids.size()) > count &&
+         std::equal(other.begin(), other.begin() + count, ids.begin());
+}
+
+}  // namespace
+
 std::unique_ptr<RequestBatches> BatchesOf(const Suite& suite, const TokenShard& shard) {
   std::vector<Request> requests;
   std::vector<int64_t> documents;
   for (const SuiteItem& item : suite.items) {
+    std::vector<int64_t> newest;  // tokens of the item's newest request
     for (size_t i = 0; i < item.starts.size(); ++i) {
-      const int64_t document = item.first + static_cast<int64_t>(i);
-      const int64_t length = LengthOf(shard, document);
-      requests.push_back({length, {{item.starts[i], length - item.starts[i]}}});
+      const int64_t document = item.first + static_cast<int64_t>(i), start = item.starts[i];
+      std::vector<int64_t> ids = TokensOf(shard, document);
+      const auto length = static_cast<int64_t>(ids.size());
+      if (length == start + 1 && BeginsWith(newest, ids, start)) {
+        requests.back().spans.push_back({start, 1, ids.back()});
+        continue;
+      }
+      requests.push_back({length, {{start, length - start}}});
       documents.push_back(document);
+      newest = std::move(ids);
     }
   }
   const auto read = [&shard, documents](int64_t request, int64_t* ids) {
@@ -28,8 +48,6 @@ std::unique_ptr<RequestBatches> BatchesOf(const Suite& suite, const TokenShard& 
   };
   return std::make_unique<RequestBatches>(std::move(requests), read);
 }
-
-}  // namespace
 
 SuiteMeasurement::SuiteMeasurement(const SuiteFile& file, const Plan& plan)
     : file_(file), plan_(plan) {

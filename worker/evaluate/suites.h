@@ -22,6 +22,11 @@ struct SuiteFigures {
   std::map<std::string, SuiteScore> scores;  // by mode
 };
 
+// The requests of a suite; their spans are its choices, item by item. A choice of one token after
+// the context of the choice before it (MMLU's letters) is one more span of that one's request, so
+// that the context is read once.
+std::unique_ptr<RequestBatches> BatchesOf(const Suite& suite, const TokenShard& shard);
+
 class SuiteMeasurement {
  public:
   // modes: component modes' names; each must be known (the plan's were checked).

@@ -9,7 +9,6 @@
 #include <limits>
 #include <utility>
 
-#include "worker/model/next_token_loss.h"
 #include "worker/model/projection.h"
 #include "worker/model/recurrent/recurrent_attention.h"
 
@@ -151,8 +150,10 @@ EvaluationResult EvaluateSequences(const Llama& model, const Parameters& paramet
   }
   const at::Tensor x = LastHiddenState(model, parameters, ids_BT, options,
                                        options.linear_mass ? &result.linear_mass_MH : nullptr);
-  const NextTokenLosses next = ComputeNextTokenLosses(model, x, ids_BT, options.predictions);
+  const NextTokenLosses next =
+      ComputeNextTokenLosses(model, x, ids_BT, options.predictions, options.others);
   result.losses = next.losses_BT1.cpu();
+  result.other_losses = next.other_losses.cpu();
   if (options.predictions) result.predicted_BT = next.predicted_BT.cpu();
   return result;
 }

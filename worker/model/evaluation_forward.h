@@ -15,6 +15,7 @@
 #include "base/status.h"
 #include "worker/model/attention/form.h"
 #include "worker/model/llama.h"
+#include "worker/model/next_token_loss.h"
 #include "worker/model/parameters.h"
 
 namespace tandem {
@@ -32,7 +33,8 @@ struct EvaluationOptions {
   // Mode hybrid only: fill linear_mass_MH, over rows i >= mass_from_row.
   bool linear_mass = false;
   int64_t mass_from_row = 0;
-  bool predictions = false;  // fill predicted_BT
+  bool predictions = false;         // fill predicted_BT
+  std::vector<OtherTarget> others;  // fill other_losses
   // The base as it is in any mode: no LoRA. Maps and factors are still read where a mode has them.
   bool base_weights = false;
 };
@@ -40,6 +42,7 @@ struct EvaluationOptions {
 struct EvaluationResult {
   // (B, T-1) fp32: entry i is the cross-entropy, in nats, of token i+1 given tokens 0 ... i.
   at::Tensor losses;
+  at::Tensor other_losses;  // fp32, one per options.others
   // (B, T) int64: argmax of the logits at position i, that is the guess for token i+1.
   at::Tensor predicted_BT;
   // (M, H) float64: mean of Z_i/D_i over the sequences and rows i >= mass_from_row; NaN when there

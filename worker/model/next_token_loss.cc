@@ -59,6 +59,27 @@ double SumOfLosses(const at::Tensor& losses_N) {
   return sum;
 }
 
+// Those of the others whose rows are in the chunk; its logits are left as they are.
+void ScoreOthers(const at::Tensor& logits, int64_t begin, int64_t T,
+                 const std::vector<OtherTarget>& others, const at::Tensor& losses) {
+  std::vector<int64_t> rows, tokens, places;
+  for (size_t i = 0; i < others.size(); ++i) {
+    const int64_t row = others[i].sequence * T + others[i].position - begin;
+    if (row < 0 || row >= logits.size(0)) continue;
+    rows.push_back(row);
+    tokens.push_back(others[i].token);
+    places.push_back(static_cast<int64_t>(i));
+  }
+  if (rows.empty()) return;
+  const auto on_device = [&logits](const std::vector<int64_t>& values) {
+    at::Tensor host = at::empty({static_cast<int64_t>(values.size())}, at::kLong);
+    std::copy(values.begin(), values.end(), host.mutable_data_ptr<int64_t>());
+    return host.to(logits.device());
+  };
+  const at::Tensor of_rows = logits.index_select(0, on_device(rows));
+  losses.index_copy_(0, on_device(places), CrossEntropy(of_rows, on_device(tokens), 0.0));
+}
+
 void CheckIds(const at::Tensor& x_BTD, const at::Tensor& ids_BT) {
   TORCH_CHECK(ids_BT.dim() == 2 && ids_BT.size(1) >= 2 && x_BTD.size(0) == ids_BT.size(0) &&
                   x_BTD.size(1) == ids_BT.size(1),
@@ -69,16 +90,19 @@ void CheckIds(const at::Tensor& x_BTD, const at::Tensor& ids_BT) {
 }  // namespace
 
 NextTokenLosses ComputeNextTokenLosses(const Llama& model, const at::Tensor& x_BTD,
-                                       const at::Tensor& ids_BT, bool predictions) {
+                                       const at::Tensor& ids_BT, bool predictions,
+                                       const std::vector<OtherTarget>& others) {
   CheckIds(x_BTD, ids_BT);
   const int64_t B = ids_BT.size(0), T = ids_BT.size(1);
   const at::Tensor labels = LabelsOf(ids_BT.to(x_BTD.device()));
   const at::Tensor normed = AsRows(model.FinalNorm(x_BTD));
   at::Tensor losses = at::empty({B * T}, normed.options());
   NextTokenLosses result;
+  result.other_losses = at::empty({static_cast<int64_t>(others.size())}, normed.options());
   if (predictions) result.predicted_BT = at::empty({B * T}, labels.options());
   ForLogitChunks(model, normed, [&](int64_t begin, int64_t count, const at::Tensor& logits) {
     if (predictions) result.predicted_BT.narrow(0, begin, count).copy_(Argmax(logits));
+    ScoreOthers(logits, begin, T, others, result.other_losses);
     losses.narrow(0, begin, count).copy_(CrossEntropy(logits, labels.narrow(0, begin, count), 0.0));
   });
   if (predictions) result.predicted_BT = result.predicted_BT.view({B, T});

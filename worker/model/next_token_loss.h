@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "worker/model/llama.h"
 
@@ -19,9 +20,16 @@ inline constexpr int64_t kLossChunkRows = 256;
 struct NextTokenLosses {
   at::Tensor losses_BT1;    // (B,T-1)
   at::Tensor predicted_BT;  // int64; only when asked for
+  at::Tensor other_losses;  // one per OtherTarget
+};
+// The loss of another token than the one that follows row `position` of a sequence: choices that
+// differ in their last token share a forward pass.
+struct OtherTarget {
+  int64_t sequence = 0, position = 0, token = 0;
 };
 NextTokenLosses ComputeNextTokenLosses(const Llama& model, const at::Tensor& x_BTD,
-                                       const at::Tensor& ids_BT, bool predictions);
+                                       const at::Tensor& ids_BT, bool predictions,
+                                       const std::vector<OtherTarget>& others = {});
 
 struct NextTokenGradient {
   double loss_sum = 0;  // over the targets
