@@ -35,11 +35,16 @@ std::string Right(const std::string& text, size_t width) {
   return text.size() >= width ? text : std::string(width - text.size(), ' ') + text;
 }
 
-std::string VerdictWords(const std::string& verdict) {
+std::string VerdictWords(const v1::ComponentReport& report) {
+  const std::string& verdict = report.verdict();
   if (verdict == "balanced") return "both components pull";
   if (verdict == "leaning") return "one component does most of the work";
-  if (verdict == "collapsed") return "the linear branch is bypassed: the window does the work";
-  return "";
+  if (verdict != "collapsed") return "";
+  const auto hybrid = report.components().find("hybrid");
+  const bool is_lost = hybrid != report.components().end() && hybrid->second.has_recovered() &&
+                       hybrid->second.recovered() <= 0;
+  return is_lost ? "the conversion lost the model"
+                 : "the linear branch is bypassed: the window does the work";
 }
 
 Colour VerdictColour(const std::string& verdict) {
@@ -66,7 +71,7 @@ std::string ModeTable(const v1::ComponentReport& report, int64_t sinks, const Te
 std::string VerdictText(const v1::ComponentReport& report, const TextStyle& style) {
   std::string text =
       "Verdict: " + Coloured(report.verdict(), VerdictColour(report.verdict()), style);
-  if (const auto words = VerdictWords(report.verdict()); !words.empty()) text += " - " + words;
+  if (const auto words = VerdictWords(report); !words.empty()) text += " - " + words;
   text += ".\n";
   if (!report.verdict_reason().empty()) text += "  " + report.verdict_reason() + "\n";
   text += "  What the linear branch adds to the window: " + Fixed(report.linear_delta(), 4) +

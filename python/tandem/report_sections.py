@@ -31,6 +31,10 @@ MEANING = {
         "what lies further back is largely lost. Benchmarks with short prompts do not show this."
     ),
 }
+LOST = (
+    "Collapsed: the conversion lost the model",
+    "Neither component works: the hybrid is no better than no context at all.",
+)
 
 
 def verdict(inputs):
@@ -48,12 +52,22 @@ def verdict(inputs):
             "has no linear branch to judge.</p></section>\n"
         )
     window = inputs.plan.get("attention", {}).get("window_size", "a few")
-    meaning = MEANING[word].format(window=escape(str(window)))
+    headline, meaning = HEADLINES[word], MEANING[word].format(window=escape(str(window)))
+    if word == "collapsed" and is_lost(found):
+        headline, meaning = LOST
     reason = escape(str(found.get("verdict_reason", "no reason was given")))
     return (
-        f'<section class="verdict {word}"><p class="word">{HEADLINES[word]}</p>'
+        f'<section class="verdict {word}"><p class="word">{headline}</p>'
         f"<p>{meaning}</p><p><b>Why:</b> {reason}.</p></section>\n"
     )
+
+
+def is_lost(found):
+    """The hybrid itself recovers nothing: training diverged, and no branch is bypassed."""
+    components = found.get("components")
+    hybrid = components.get("hybrid") if isinstance(components, dict) else None
+    recovered = hybrid.get("recovered") if isinstance(hybrid, dict) else None
+    return isinstance(recovered, (int, float)) and recovered <= 0
 
 
 def tiles(inputs):

@@ -73,9 +73,16 @@ Verdict Judge(const VerdictFigures& figures, const VerdictThresholds& thresholds
                "first tokens alone): no component is shown to pull");
   }
   const double capability = *verdict.linear_capability;
+  const double hybrid_share = *verdict.recovered["hybrid"];
   const double window_share = *verdict.recovered["window_only"];
   const std::string alone =
       "the linear branch alone recovers " + Percent(capability) + " of what attention is worth";
+  if (capability < thresholds.collapsed_below && hybrid_share <= 0) {
+    return Say(verdict, "collapsed",
+               "the hybrid recovers " + Percent(hybrid_share) +
+                   " of what attention is worth, no more than no context: training lost the model; "
+                   "lower the learning rates");
+  }
   if (capability < thresholds.collapsed_below) {
     return Say(
         verdict, "collapsed",

@@ -85,6 +85,17 @@ DISTANCE      softmax       hybrid  window_only  linear_only
 )");
 }
 
+// A hybrid no better than no context: nothing does the work.
+TEST(ComponentTable, ADivergedModelIsLostAndNotBypassed) {
+  auto job = EndedJob();
+  job.mutable_report()->set_verdict("collapsed");
+  EXPECT_NE(ComponentTable(job.report(), 8, TextStyle{}).find("the linear branch is bypassed"),
+            std::string::npos);
+  (*job.mutable_report()->mutable_components())["hybrid"].set_recovered(-0.7);
+  EXPECT_NE(ComponentTable(job.report(), 8, TextStyle{}).find("the conversion lost the model"),
+            std::string::npos);
+}
+
 TEST(ComponentTable, ColoursTheVerdictAndDrawsBlocks) {
   TextStyle style;
   style.color = true;

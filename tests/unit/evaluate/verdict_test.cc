@@ -44,6 +44,15 @@ TEST(Verdict, LabConversions) {
   EXPECT_NE(Judge(hedgecats).reason.find("leans on the window"), std::string::npos);
 }
 
+// It was said to be bypassed by a window that did no work either.
+TEST(Verdict, ADivergedConversionIsCalledLostAndNotBypassed) {
+  VerdictFigures figures = Balanced();
+  for (const char* mode : {"hybrid", "window_only", "linear_only"}) figures.losses[mode] = 9.88;
+  EXPECT_EQ(Judge(figures).verdict, "collapsed");
+  EXPECT_NE(Judge(figures).reason.find("lower the learning rates"), std::string::npos);
+  EXPECT_EQ(Judge(figures).reason.find("bypassed"), std::string::npos);
+}
+
 TEST(Verdict, LeansOnTheLinearBranch) {
   VerdictFigures figures = Balanced();
   figures.losses["window_only"] = 4.5;

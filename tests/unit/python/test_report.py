@@ -131,6 +131,14 @@ def test_collapsed_page_warns_in_plain_words(tmp_path):
     assert "small softmax window of 64 tokens" in page
 
 
+def test_a_diverged_model_is_lost_and_not_bypassed(tmp_path):
+    hybrid = {**COLLAPSED["components"]["hybrid"], "loss": 9.88, "recovered": -0.74}
+    components = {**COLLAPSED["components"], "hybrid": hybrid}
+    page = page_of(write_job(tmp_path / "job", {**COLLAPSED, "components": components}))
+    assert "Collapsed: the conversion lost the model" in page
+    assert "the linear branch is bypassed</p>" not in page
+
+
 def test_bytes_depend_on_the_job_alone(tmp_path):
     job = write_job(tmp_path / "job")
     pages = []
