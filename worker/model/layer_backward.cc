@@ -4,6 +4,7 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <tuple>
 #include <utility>
 
 #include "worker/model/base_product.h"
@@ -100,7 +101,7 @@ at::Tensor ForwardLayer(const Llama& model, const Parameters& parameters, int64_
   NormedRows normed = RmsNorm(x_BTD, w.input_norm, config.rms_norm_eps);
   tape.inverse_rms_input = normed.inverse_rms;
   tape.merged_qkv = MergedQkv(config, w, lora);
-  tape.qkv_rows = ProjectQkv(config, w, tape.merged_qkv, AsRows(normed.y), &tape.head_norm);
+  tape.qkv_rows = ProjectQkv(config, w, tape.merged_qkv, lora, AsRows(normed.y), &tape.head_norm);
   const Llama::Rotary rotary = model.RotaryTables(x_BTD.size(1));
   Rotate(tape.qkv_rows, config.num_heads + config.num_kv_heads, {rotary.cos, rotary.sin}, false);
   RunAttention(parameters, layer_index,
@@ -109,7 +110,7 @@ at::Tensor ForwardLayer(const Llama& model, const Parameters& parameters, int64_
 
   tape.merged_output = MergedOutput(w, lora);
   tape.x_middle =
-      AddProjected(AsRows(x_BTD), HeadsAsRows(tape.y.detach()), tape.merged_output, w.o_bias);
+      AddOutput(w, tape.merged_output, lora, AsRows(x_BTD), HeadsAsRows(tape.y.detach()));
   normed = RmsNorm(tape.x_middle, w.post_norm, config.rms_norm_eps);
   tape.inverse_rms_post = normed.inverse_rms;
   tape.gate_up = GateUp(w, normed.y);
@@ -131,23 +132,27 @@ void BackwardLayer(const Llama& model, const Parameters& parameters, int64_t lay
   const at::Tensor y_rows = HeadsAsRows(tape.y.detach());
   AddLoraGradients(lora.o, LayerName(layer_index, "o_proj"), y_rows, d_x, gradients);
   const int64_t B = d_x_BTD.size(0), T = d_x_BTD.size(1), d = config.head_dim;
-  const at::Tensor d_y =
-      Times(d_x, tape.merged_output).view({B, T, config.num_heads, d}).transpose(1, 2);
+  const bool is_merged = MergesLora(w);
+  const at::Tensor d_y_rows = Times(d_x, tape.merged_output);
+  if (!is_merged) AddLoraInputGradient(lora.o, d_x, d_y_rows);
+  const at::Tensor d_y = d_y_rows.view({B, T, config.num_heads, d}).transpose(1, 2);
   const at::Tensor d_rows =
       BackwardAttention(config, model.RotaryTables(T), layer_index, d_y, options, tape, gradients);
   HeadNormBackward(config, w, tape.head_norm, d_rows);
 
   const at::Tensor normed = AsRows(RmsNormAgain(tape.x, w.input_norm, tape.inverse_rms_input));
   const int64_t queries = config.num_heads * d, keys = config.num_kv_heads * d;
-  AddLoraGradients(lora.q, LayerName(layer_index, "q_proj"), normed, d_rows.narrow(1, 0, queries),
-                   gradients);
-  AddLoraGradients(lora.k, LayerName(layer_index, "k_proj"), normed,
-                   d_rows.narrow(1, queries, keys), gradients);
-  AddLoraGradients(lora.v, LayerName(layer_index, "v_proj"), normed,
-                   d_rows.narrow(1, queries + keys, keys), gradients);
+  const std::tuple<const LoraPair&, const char*, at::Tensor> projections[] = {
+      {lora.q, "q_proj", d_rows.narrow(1, 0, queries)},
+      {lora.k, "k_proj", d_rows.narrow(1, queries, keys)},
+      {lora.v, "v_proj", d_rows.narrow(1, queries + keys, keys)}};
+  for (const auto& [pair, name, dy] : projections)
+    AddLoraGradients(pair, LayerName(layer_index, name), normed, dy, gradients);
   if (options.input_gradient) {
-    AddRmsNormBackward(Times(d_rows, tape.merged_qkv), AsRows(tape.x), w.input_norm,
-                       tape.inverse_rms_input, d_x);
+    const at::Tensor d_normed = Times(d_rows, tape.merged_qkv);
+    for (const auto& [pair, name, dy] : projections)
+      if (!is_merged) AddLoraInputGradient(pair, dy, d_normed);
+    AddRmsNormBackward(d_normed, AsRows(tape.x), w.input_norm, tape.inverse_rms_input, d_x);
   }
   tape = {};
 }

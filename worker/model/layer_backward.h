@@ -40,7 +40,7 @@ struct LayerTape {
   at::Tensor x_middle;                             // (B*T,D) after attention
   at::Tensor inverse_rms_input, inverse_rms_post;  // (B*T)
   at::Tensor qkv_rows;                   // (B*T,(H+2K)d) after RoPE, in the memory of q, k, v
-  at::Tensor merged_qkv, merged_output;  // weights with LoRA
+  at::Tensor merged_qkv, merged_output;  // weights, with LoRA where it is merged
   HeadNormTape head_norm;
   at::Tensor gate_up;      // (B*T,2I), becomes its own gradient
   at::Tensor y;            // (B,H,T,d), the end of attention's graph

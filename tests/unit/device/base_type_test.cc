@@ -8,7 +8,7 @@
 #include "worker/model/base_product.h"
 #include "worker/model/device.h"
 #include "worker/model/next_token_loss.h"
-#include "worker/model/projection.h"
+#include "worker/train/finetune.h"
 
 namespace tandem {
 namespace {
@@ -55,15 +55,46 @@ TEST(BaseType, ABf16BaseStaysNearTheFloatOne) {
   EXPECT_GT(difference, 0);
 }
 
-TEST(BaseType, LoraIsAddedInFloatBeforeTheWeightIsRounded) {
-  const auto model = testing::TinyModel(NarrowBase());
+// The loss of a tiny conversion whose LoRA is `size` times a random one.
+struct Finetuned {
+  double loss = 0;
+  GradientMap gradients;
+};
+Finetuned FinetuneOnce(const Llama& model, double size) {
   const Parameters parameters(testing::TinyConfig(), testing::TinyParameterOptions());
   testing::Disturb(parameters);
-  const LayerParameters& layer = parameters.layer(0);
-  const at::Tensor merged = MergedOutput(model->layer(0), &layer);
-  const at::Tensor exact =
-      model->layer(0).o.to(at::kFloat).add(layer.o.b.matmul(layer.o.a), layer.o.scale);
-  EXPECT_TRUE(merged.equal(exact.to(at::kBFloat16)));
+  for (const auto& [name, tensor] : parameters.tensors())
+    if (name.ends_with("lora_B")) tensor.mul_(size);
+  FinetuneOptions options;
+  options.attention.window = 4;
+  options.train_maps = options.train_factor = true;
+  const auto solo = MakeSoloCollective();
+  Finetune stage(model, parameters, *solo, options);
+  Finetuned result;
+  result.loss = stage.LossAndGradients(
+      {testing::RandomIds(3, 20, 64, 1), 0}, [](int64_t, int64_t) { return false; },
+      result.gradients);
+  return result;
+}
+
+// Added to a bf16 weight, an update of 1e-4 of it rounds away, and training stood still at first.
+TEST(BaseType, LoraBelowTheRoundingOfABf16WeightCounts) {
+  const auto wide = testing::TinyModel(), narrow = testing::TinyModel(NarrowBase());
+  const auto effect = [](const Llama& model) {
+    return FinetuneOnce(model, 2e-3).loss - FinetuneOnce(model, 0).loss;
+  };
+  const double wanted = effect(*wide);
+  EXPECT_GT(std::abs(wanted), 1e-4);
+  EXPECT_NEAR(effect(*narrow), wanted, 0.3 * std::abs(wanted));
+}
+
+TEST(BaseType, GradientsOfABf16BaseStayNearTheFloatOnes) {
+  const GradientMap wide = FinetuneOnce(*testing::TinyModel(), 1).gradients;
+  const GradientMap narrow = FinetuneOnce(*testing::TinyModel(NarrowBase()), 1).gradients;
+  for (const auto& [name, gradient] : wide) {
+    const double distance = narrow.at(name).sub(gradient).norm().item<double>();
+    EXPECT_LT(distance, 0.1 * gradient.norm().item<double>()) << name;  // 2^-8 per operand
+  }
 }
 
 TEST(OpenDevice, RefusesBf16OnTheCpu) {
