@@ -3,39 +3,9 @@
 #include <algorithm>
 
 #include "base/files.h"
+#include "worker/data/label_mask.h"
 
 namespace tandem {
-namespace {
-
-// Chunks of which some token at 1 ... T-1 is a label: the token at 0 is predicted from nothing.
-std::vector<int64_t> LabelledChunks(const TokenShard& mask, int64_t T) {
-  std::vector<int64_t> chunks;
-  std::vector<int64_t> labels(static_cast<size_t>(T));
-  for (int64_t chunk = 0; chunk < mask.NumChunks(T); ++chunk) {
-    mask.ReadChunk(chunk, T, labels.data());
-    const bool has_label =
-        std::any_of(labels.begin() + 1, labels.end(), [](int64_t label) { return label != 0; });
-    if (has_label) chunks.push_back(chunk);
-  }
-  return chunks;
-}
-
-Status CheckSameLengths(const TokenShard& ids, const TokenShard& mask, const std::string& where) {
-  if (ids.num_documents() != mask.num_documents()) {
-    return InvalidArgument(where + ".mask has " + std::to_string(mask.num_documents()) +
-                           " documents, " + where + " has " + std::to_string(ids.num_documents()) +
-                           ": prepare again");
-  }
-  for (int64_t i = 0; i <= ids.num_documents(); ++i) {
-    if (ids.DocumentBegin(i) == mask.DocumentBegin(i)) continue;
-    return InvalidArgument(where + ".mask: document " + std::to_string(i) + " begins at token " +
-                           std::to_string(mask.DocumentBegin(i)) + ", in " + where + " at " +
-                           std::to_string(ids.DocumentBegin(i)) + ": prepare again");
-  }
-  return Status::Ok();
-}
-
-}  // namespace
 
 Result<std::unique_ptr<TrainingData>> TrainingData::Open(const std::string& folder, int64_t T) {
   TANDEM_CHECK(T >= 2);
@@ -54,9 +24,8 @@ Status TrainingData::AddSource(const std::string& folder, const TrainShard& shar
   TANDEM_ASSIGN_OR_RETURN(source.ids, TokenShard::Open(prefix));
   source.num_chunks = source.ids->NumChunks(T_);
   std::string lack = "tokens; one sequence needs more than";
-  if (PathExists(prefix + ".mask.idx")) {
-    TANDEM_ASSIGN_OR_RETURN(source.mask, TokenShard::Open(prefix + ".mask"));
-    TANDEM_RETURN_IF_ERROR(CheckSameLengths(*source.ids, *source.mask, prefix));
+  TANDEM_ASSIGN_OR_RETURN(source.mask, OpenLabelMask(prefix, *source.ids));
+  if (source.mask != nullptr) {
     if (source.num_chunks > 0) lack = "tokens, none of them to be trained in sequences of";
     source.labelled = LabelledChunks(*source.mask, T_);
     source.num_chunks = static_cast<int64_t>(source.labelled.size());

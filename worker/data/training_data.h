@@ -1,11 +1,10 @@
 // TrainingData: what the n-th sequence of a training stage is, over all sources of a job.
 //
 // A source is a shard of the token folder (manifest.json's train_shards) with its weight and its
-// mask, when it has one. Chunks are those of token_shards.h; of a masked source those are left out
-// in which no token that is predicted is a label (method.md §7). Which source and which chunk
-// sequence n of a stage reads is a function of (seed, stage, n) alone: sampler.h. A mask is a shard
-// NAME.mask of u8, 1 where the token is a label, with the lengths of NAME. Torch-free. Immutable
-// after Open: any thread. Failures are Status, naming file, value and what is allowed.
+// mask, when it has one (label_mask.h). Chunks are those of token_shards.h; of a masked source
+// those without a label are left out. Which source and which chunk sequence n of a stage reads is a
+// function of (seed, stage, n) alone: sampler.h. Torch-free. Immutable after Open: any thread.
+// Failures are Status, naming file, value and what is allowed.
 #pragma once
 
 #include <cstdint>

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/files.h"
+#include "worker/data/label_mask.h"
 #include "worker/evaluate/bootstrap.h"
 #include "worker/evaluate/passes.h"
 
@@ -73,15 +74,8 @@ Result<EvaluationFiles> ReadFiles(const EvaluationInputs& inputs) {
   if (plan.evaluate.suites) {
     TANDEM_ASSIGN_OR_RETURN(files.suites, ReadSuites(folder, config.vocab_size));
   }
-  const std::string mask = JoinPath(folder, "validation.mask");
-  if (PathExists(mask + ".bin")) {
-    TANDEM_ASSIGN_OR_RETURN(files.label_mask, TokenShard::Open(mask));
-    if (files.label_mask->num_tokens() != inputs.validation.num_tokens()) {
-      return InvalidArgument(mask + ".bin has " + std::to_string(files.label_mask->num_tokens()) +
-                             " entries for " + std::to_string(inputs.validation.num_tokens()) +
-                             " tokens: prepare again");
-    }
-  }
+  TANDEM_ASSIGN_OR_RETURN(files.label_mask,
+                          OpenLabelMask(JoinPath(folder, "validation"), inputs.validation));
   return files;
 }
 

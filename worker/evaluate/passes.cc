@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "worker/data/label_mask.h"
 #include "worker/model/plan_form.h"
 
 namespace tandem {
@@ -64,16 +65,6 @@ std::vector<std::vector<double>> MeanMass(const std::vector<double>& sums,
     mass[place / heads][place % heads] += sums[i] / static_cast<double>(sequences);
   }
   return mass;
-}
-
-std::vector<int64_t> LabelledChunks(const TokenShard& mask, int64_t T) {
-  std::vector<int64_t> chunks, labels(static_cast<size_t>(T));
-  for (int64_t chunk = 0; chunk < mask.NumChunks(T); ++chunk) {
-    mask.ReadChunk(chunk, T, labels.data());
-    // The first token is nobody's target.
-    if (std::find(labels.begin() + 1, labels.end(), 1) != labels.end()) chunks.push_back(chunk);
-  }
-  return chunks;
 }
 
 }  // namespace

@@ -22,13 +22,6 @@ at::Tensor LabelsOf(const at::Tensor& ids_BT) {
   return at::cat({ids_BT.narrow(1, 1, T - 1), ids_BT.narrow(1, 0, 1)}, 1).view({-1});
 }
 
-// Rows (b,t) of which token t+1 is a label, ascending: the only ones whose logits are made.
-at::Tensor PredictingRows(const at::Tensor& label_mask_BT) {
-  const int64_t T = label_mask_BT.size(1);
-  const at::Tensor next = at::constant_pad_nd(label_mask_BT.narrow(1, 1, T - 1), {0, 1});
-  return next.reshape({-1}).nonzero().view({-1});
-}
-
 // Rows of logits at a time: on the CPU what stays in cache, on a GPU what fills it within 256 MB.
 int64_t ChunkRows(const at::Tensor& rows_ND, int64_t V) {
   constexpr int64_t kDeviceFloats = int64_t{1} << 26;
@@ -88,6 +81,12 @@ void CheckIds(const at::Tensor& x_BTD, const at::Tensor& ids_BT) {
 }
 
 }  // namespace
+
+at::Tensor PredictingRows(const at::Tensor& label_mask_BT) {
+  const int64_t T = label_mask_BT.size(1);
+  const at::Tensor next = at::constant_pad_nd(label_mask_BT.narrow(1, 1, T - 1), {0, 1});
+  return next.reshape({-1}).nonzero().view({-1});
+}
 
 NextTokenLosses ComputeNextTokenLosses(const Llama& model, const at::Tensor& x_BTD,
                                        const at::Tensor& ids_BT, bool predictions,

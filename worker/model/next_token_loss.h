@@ -31,6 +31,10 @@ NextTokenLosses ComputeNextTokenLosses(const Llama& model, const at::Tensor& x_B
                                        const at::Tensor& ids_BT, bool predictions,
                                        const std::vector<OtherTarget>& others = {});
 
+// Rows b T + t of which token t+1 is a label, ascending: the only ones whose logits are made. Where
+// the mask (B,T) is.
+at::Tensor PredictingRows(const at::Tensor& label_mask_BT);
+
 struct NextTokenGradient {
   double loss_sum = 0;  // over the targets
   at::Tensor d_x_BTD;   // gradient of gradient_scale * loss_sum

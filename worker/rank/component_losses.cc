@@ -1,60 +1,44 @@
 #include "worker/rank/component_losses.h"
 
-#include <ATen/ops/empty.h>
+#include <numeric>
+#include <utility>
 
-#include <algorithm>
-#include <span>
-#include <vector>
-
-#include "worker/model/evaluation_forward.h"
-#include "worker/model/plan_form.h"
+#include "base/files.h"
+#include "worker/data/label_mask.h"
+#include "worker/rank/stage_factory.h"
 
 namespace tandem {
-namespace {
 
-constexpr int64_t kGroup = 4;  // sequences that go through the model together
+WatchedText::WatchedText(std::unique_ptr<TokenShard> text, std::unique_ptr<TokenShard> label_mask,
+                         int64_t T, int64_t most_sequences)
+    : text_(std::move(text)),
+      label_mask_(std::move(label_mask)),
+      sequences_(*text_, label_mask_.get(), T, most_sequences) {}
 
-// Mean over this mode's sequences; each rank does the groups that are its turn, and all rows meet
-// in one sum to which every other rank adds zero: the same bits for any number of ranks.
-double MeanLoss(const Llama& model, const Parameters& parameters, const at::Tensor& ids_NT,
-                const EvaluationOptions& options, Collective& collective) {
-  const int64_t N = ids_NT.size(0);
-  std::vector<double> losses(static_cast<size_t>(N), 0.0);
-  for (int64_t first = 0; first < N; first += kGroup) {
-    if (first / kGroup % collective.size() != collective.rank()) continue;
-    const int64_t count = std::min(kGroup, N - first);
-    const at::Tensor rows =
-        EvaluateSequences(model, parameters, ids_NT.narrow(0, first, count), options)
-            .losses.mean(1, /*keepdim=*/false, at::kDouble)
-            .contiguous();
-    std::copy_n(rows.const_data_ptr<double>(), count, losses.begin() + first);
-  }
-  collective.AllReduceSum(std::span<double>(losses));
-  double sum = 0;
-  for (const double loss : losses) sum += loss;
-  return sum / static_cast<double>(N);
+Result<std::unique_ptr<WatchedText>> WatchedText::Open(const Plan& plan, const StagePlan& stage) {
+  const std::string prefix = JoinPath(plan.data.tokens, "validation");
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<TokenShard> text, TokenShard::Open(prefix));
+  TANDEM_ASSIGN_OR_RETURN(std::unique_ptr<TokenShard> label_mask, OpenLabelMask(prefix, *text));
+  const int64_t T = plan.data.sequence_length, tokens = text->num_tokens();
+  std::unique_ptr<WatchedText> watched(
+      new WatchedText(std::move(text), std::move(label_mask), T, stage.stop_sequences));
+  if (watched->sequences().size() >= 1) return watched;
+  return InvalidArgument("data.validation has " + std::to_string(tokens) +
+                         " tokens, in which no sequence of data.sequence_length = " +
+                         std::to_string(T) + " has a target; give more validation text");
 }
 
-}  // namespace
-
 ComponentLosses MeasureComponents(const Plan& plan, const Llama& model,
-                                  const Parameters& parameters, const TokenShard& validation,
-                                  int64_t sequences, Collective& collective) {
-  const int64_t T = plan.data.sequence_length, chunks = validation.NumChunks(T);
-  const int64_t N = std::min(sequences, chunks);
-  TORCH_CHECK(N >= 1, "data.validation has ", validation.num_tokens(),
-              " tokens; one sequence needs more than data.sequence_length = ", T);
-  const at::Tensor ids_NT = at::empty({N, T}, at::kLong);
-  for (int64_t i = 0; i < N; ++i) {
-    validation.ReadChunk(i * chunks / N, T, ids_NT.mutable_data_ptr<int64_t>() + i * T);
-  }
-  EvaluationOptions options;
-  options.attention = AttentionFormOf(plan.attention);
-  options.attention.window_gain = 1;  // as it is trained
-  options.attention.cache_size = 0;
+                                  const Parameters& parameters, const WatchedText& text,
+                                  Collective& collective) {
+  EvaluationOptions options = OptionsOf(plan);
+  options.attention = TrainedFormOf(plan.attention);
   const auto measure = [&](ComponentMode mode) {
     options.mode = mode;
-    return MeanLoss(model, parameters, ids_NT, options, collective);
+    const std::vector<double> losses =
+        MeasureText({model, parameters, model}, text.sequences(), options, collective, [] {
+        }).losses;
+    return std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
   };
   return {measure(ComponentMode::kHybrid), measure(ComponentMode::kWindowOnly),
           measure(ComponentMode::kLinearOnly)};

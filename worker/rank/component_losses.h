@@ -1,14 +1,15 @@
 // The loss of each component on a few validation sequences, between steps of a stage.
 //
-// The same sequences each time, evenly spread over the validation chunks, in groups that do not
-// depend on the number of ranks: neither do the losses, which all ranks get alike. A collective
-// call. Training thread only.
+// The sequences, and the targets that count, are the evaluation's (worker/evaluate/passes.h):
+// evenly spread over the text, labels alone where there is a mask, the same each time and for any
+// number of ranks. All ranks get the same losses. A collective call. Training thread only.
 #pragma once
 
-#include <cstdint>
+#include <memory>
 
 #include "worker/comm/collective.h"
 #include "worker/data/token_shards.h"
+#include "worker/evaluate/passes.h"
 #include "worker/model/llama.h"
 #include "worker/model/parameters.h"
 #include "worker/plan/plan.h"
@@ -16,9 +17,24 @@
 
 namespace tandem {
 
-// Of `sequences` validation sequences, or of all where there are fewer; at least one must exist.
+// The validation text of a stage's early stop: stage.stop_sequences of it, or all where there are
+// fewer.
+class WatchedText {
+ public:
+  // Without a sequence: an error that says what to do.
+  static Result<std::unique_ptr<WatchedText>> Open(const Plan& plan, const StagePlan& stage);
+  const TextSequences& sequences() const { return sequences_; }
+
+ private:
+  WatchedText(std::unique_ptr<TokenShard> text, std::unique_ptr<TokenShard> label_mask, int64_t T,
+              int64_t most_sequences);
+
+  std::unique_ptr<TokenShard> text_, label_mask_;
+  TextSequences sequences_;
+};
+
 ComponentLosses MeasureComponents(const Plan& plan, const Llama& model,
-                                  const Parameters& parameters, const TokenShard& validation,
-                                  int64_t sequences, Collective& collective);
+                                  const Parameters& parameters, const WatchedText& text,
+                                  Collective& collective);
 
 }  // namespace tandem

@@ -250,10 +250,9 @@ void Pipeline::CacheStage(int64_t stage_index) {
 
 std::unique_ptr<EarlyStop> Pipeline::MakeEarlyStop(const StagePlan& stage) {
   if (stage.kind != "finetune" || stage.stop_component == "none") return nullptr;
-  const std::shared_ptr<TokenShard> validation =
-      ValueOr(TokenShard::Open(JoinPath(plan_.data.tokens, "validation")), RequireData);
-  const auto measure = [this, validation, sequences = stage.stop_sequences] {
-    return MeasureComponents(plan_, *model_, *parameters_, *validation, sequences, collective_);
+  const std::shared_ptr<WatchedText> text = ValueOr(WatchedText::Open(plan_, stage), RequireData);
+  const auto measure = [this, text] {
+    return MeasureComponents(plan_, *model_, *parameters_, *text, collective_);
   };
   return std::make_unique<EarlyStop>(
       EarlyStopOptions{stage.stop_component, stage.stop_every, stage.stop_slack, stage.steps},

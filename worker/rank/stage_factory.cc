@@ -29,14 +29,6 @@ TransferObjective MixtureOf(const StagePlan& stage) {
   return objective;
 }
 
-// What counts in use alone is off in training.
-AttentionForm TrainedFormOf(const AttentionPlan& attention) {
-  AttentionForm form = AttentionFormOf(attention);
-  form.window_gain = 1;
-  form.mixing = Mixing::kShared;
-  return form;
-}
-
 LearningRateSchedule ScheduleOf(const StagePlan& stage) {
   LearningRateSchedule schedule;
   schedule.peak = stage.learning_rate;
@@ -69,6 +61,14 @@ Status CheckPlanForRanks(const Plan& plan, int64_t num_ranks) {
     }
   }
   return violations.empty() ? Status::Ok() : InvalidArgument(violations);
+}
+
+AttentionForm TrainedFormOf(const AttentionPlan& attention) {
+  AttentionForm form = AttentionFormOf(attention);
+  form.window_gain = 1;
+  form.mixing = Mixing::kShared;
+  form.cache_size = 0;
+  return form;
 }
 
 ParameterOptions ParameterOptionsOf(const Plan& plan) {

@@ -1,6 +1,5 @@
 #include "worker/train/distillation.h"
 
-#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/log_softmax.h>
@@ -16,19 +15,6 @@
 #include "worker/model/tensor_rows.h"
 
 namespace tandem {
-namespace {
-
-// Rows (b,t) whose successor is a label, ascending.
-at::Tensor PredictingRows(const at::Tensor& x_BTD, const at::Tensor& label_mask_BT) {
-  const int64_t B = x_BTD.size(0), T = x_BTD.size(1);
-  const at::Tensor labels = label_mask_BT.defined()
-                                ? label_mask_BT.to(x_BTD.device())
-                                : at::ones({B, T}, x_BTD.options().dtype(at::kByte));
-  const at::Tensor next = at::constant_pad_nd(labels.narrow(1, 1, T - 1), {0, 1});
-  return next.reshape({-1}).nonzero().view({-1});
-}
-
-}  // namespace
 
 at::Tensor TeacherHiddenState(const Llama& model, const at::Tensor& ids_BT,
                               const std::vector<DocumentSpan>& spans) {
@@ -51,7 +37,10 @@ DistillGradient DistillBackward(const Llama& model, const at::Tensor& x_BTD,
                                 const at::Tensor& teacher_BTD, const at::Tensor& label_mask_BT,
                                 double gradient_scale) {
   const NormedRows normed = RmsNorm(x_BTD, model.final_norm(), model.config().rms_norm_eps);
-  const at::Tensor predicting = PredictingRows(x_BTD, label_mask_BT);
+  const at::Tensor labels = label_mask_BT.defined() ? label_mask_BT.to(x_BTD.device())
+                                                    : at::ones(x_BTD.sizes().slice(0, 2),
+                                                               x_BTD.options().dtype(at::kByte));
+  const at::Tensor predicting = PredictingRows(labels);
   const at::Tensor rows = AsRows(normed.y).index_select(0, predicting);
   const at::Tensor teacher = AsRows(model.FinalNorm(teacher_BTD)).index_select(0, predicting);
   at::Tensor d_rows = at::empty_like(rows);

@@ -171,11 +171,14 @@ TEST_F(EvaluateTest, SplitOverRanksChangesNothing) {
 
 // Instruction data: prompts are no targets, and a chunk of prompt alone is not read.
 TEST_F(EvaluateTest, MaskedTargetsAreNotScored) {
-  std::vector<std::vector<uint16_t>> masks(1);
+  std::vector<std::vector<uint16_t>> masks;
   const int64_t T = plan_.data.sequence_length;
-  for (int64_t t = 0; t < shard_->num_tokens(); ++t) {
-    const bool is_labelled = (t / T) % 2 == 1 && t % T >= 20;  // the last 12 of odd chunks
-    masks[0].push_back(is_labelled ? 1 : 0);
+  for (int64_t i = 0; i < shard_->num_documents(); ++i) {
+    masks.emplace_back();
+    for (int64_t t = shard_->DocumentBegin(i); t < shard_->DocumentBegin(i + 1); ++t) {
+      const bool is_labelled = (t / T) % 2 == 1 && t % T >= 20;  // the last 12 of odd chunks
+      masks[static_cast<size_t>(i)].push_back(is_labelled ? 1 : 0);
+    }
   }
   ASSERT_TRUE(WriteShard(folder_.File("validation.mask"), MakeShard(masks)).ok());
   plan_.evaluate.sequences = 1000;
@@ -195,11 +198,11 @@ TEST_F(EvaluateTest, MaskedTargetsAreNotScored) {
   EXPECT_NEAR(evaluation.components.at("softmax").loss,
               sum / static_cast<double>(evaluation.sequences), 1e-5);
 
-  masks[0].pop_back();
+  masks[0].pop_back();  // a mask of another text
   ASSERT_TRUE(WriteShard(folder_.File("validation.mask"), MakeShard(masks)).ok());
   const auto refused = Evaluate(Inputs(), *solo, nullptr);
   ASSERT_FALSE(refused.ok());
-  EXPECT_NE(refused.status().message().find("entries for"), std::string::npos);
+  EXPECT_NE(refused.status().message().find("prepare again"), std::string::npos);
 }
 
 // The control without training is the base behind a window and 4 sinks, whatever was trained; and
