@@ -1,7 +1,9 @@
 #include "worker/rank/metrics_history.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <vector>
 
@@ -84,6 +86,22 @@ std::string DivergenceWords(const MetricsHistory& history, int64_t stage_index) 
                 "stage %lld (%s) diverged: its loss rose from %.3f to %.3f; lower %s.learning_rate",
                 static_cast<long long>(stage_index), stage.c_str(), first, last, stage.c_str());
   return text;
+}
+
+std::string TransferDivergence(const MetricsHistory& history, int64_t stage_index) {
+  const auto end = history.lower_bound({stage_index + 1, 0});
+  if (end == history.begin() || std::prev(end)->first.first != stage_index) return "";
+  const auto line = nlohmann::json::parse(std::prev(end)->second, nullptr, false);
+  const auto told = line.value("divergences", nlohmann::json::array());
+  std::vector<double> layers;
+  for (const auto& value : told) layers.push_back(value.is_number() ? value.get<double>() : NAN);
+  if (layers.empty()) return "";
+  const auto worst = std::max_element(layers.begin(), layers.end());
+  return nlohmann::ordered_json{{"stage_index", stage_index},
+                                {"layers", told},
+                                {"mean", Mean(layers, 0, layers.size())},
+                                {"worst_layer", worst - layers.begin()}}
+      .dump();
 }
 
 }  // namespace tandem

@@ -24,4 +24,8 @@ Result<MetricsHistory> ReadMetricsHistory(const std::string& job_folder, int64_t
 // is not finite ends the attempt; one that climbs and stays up does not, and must be told.
 std::string DivergenceWords(const MetricsHistory& history, int64_t stage_index);
 
+// How far the last step of a transfer by weights was from the teacher: {"stage_index", "layers": KL
+// of each, "mean", "worst_layer"}, in nats per row, as JSON; empty where no line tells it.
+std::string TransferDivergence(const MetricsHistory& history, int64_t stage_index);
+
 }  // namespace tandem

@@ -25,6 +25,7 @@ Status MetricsLog::Append(const StepLine& line, const StepReport& report) {
                                  {"learning_rate", report.learning_rate}};
   if (!report.layer_losses.empty()) {
     json["layers"] = report.layer_losses;
+    if (!report.layer_divergences.empty()) json["divergences"] = report.layer_divergences;
   } else {
     json["grad_norm"] = report.grad_norm;
     json["window_dropped"] = report.window_dropped;

@@ -274,11 +274,14 @@ std::map<std::string, std::string> Pipeline::Notes() const {
   if (PathExists(path)) notes["early_stop"] = ValueOr(ReadFile(path), RequireStorage);
   const auto history = ValueOr(ReadMetricsHistory(plan_.job_folder, plan_.epoch), RequireStorage);
   if (!retain_scores_.empty()) notes["retain_scores"] = retain_scores_;
-  auto diverged = nlohmann::json::array();
+  auto diverged = nlohmann::json::array(), transfers = nlohmann::json::array();
   for (size_t i = 0; i < plan_.stages.size(); ++i) {
     const std::string words = DivergenceWords(history, static_cast<int64_t>(i));
     if (!words.empty()) diverged.push_back(words);
+    const std::string told = TransferDivergence(history, static_cast<int64_t>(i));
+    if (!told.empty()) transfers.push_back(nlohmann::json::parse(told));
   }
+  if (!transfers.empty()) notes["transfer_divergence"] = transfers.dump();
   if (!diverged.empty()) notes["divergence"] = diverged.dump();
   return notes;
 }

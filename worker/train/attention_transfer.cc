@@ -2,6 +2,7 @@
 
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 #include <utility>
@@ -18,6 +19,18 @@ std::string LayerPrefix(int64_t layer_index) {
 TransferObjective ObjectiveOf(const AttentionTransferOptions& options) {
   return options.objective == "mixture" ? options.mixture
                                         : TransferObjectiveFromWord(options.objective);
+}
+
+// A cross-entropy of attention weights and nothing else.
+bool IsByWeights(const TransferObjective& objective) {
+  return objective.weights == 1 && objective.outputs == 0 && !objective.TrainsFactor();
+}
+
+// Per row and head, (B,H,T): -sum p* ln p* = LSE - q . sum p* k / sqrt(d).
+at::Tensor EntropyOfRows(const QkvTensors& in) {
+  const SoftmaxResult keys = CausalSoftmax(in.q, in.k, in.k);
+  const double tau = 1 / std::sqrt(static_cast<double>(in.q.size(3)));
+  return keys.lse_BHT.sub(in.q.mul(keys.out_BHTd).sum(-1), tau);
 }
 
 TransferCall CallOf(const QkvTensors& in, const LayerParameters& layer, const AttentionForm& form,
@@ -107,12 +120,39 @@ double AttentionTransfer::TeachLayer(int64_t layer_index, const at::Tensor& x_BT
   return loss;
 }
 
+double AttentionTransfer::TeacherEntropy(int64_t layer_index, const at::Tensor& x_BTD,
+                                         const std::vector<DocumentSpan>& spans) const {
+  const QkvTensors in = model_.Qkv(x_BTD, layer_index, nullptr);
+  const int64_t groups = in.k.size(1), rows = x_BTD.size(0) * x_BTD.size(1);
+  const LayerRetention& retained = options_.attention.RetainedIn(layer_index);
+  const auto converted = groups - static_cast<int64_t>(retained.size());
+  double sum = 0;
+  const auto add = [&](const QkvTensors& part) {
+    const at::Tensor of_groups = EntropyOfRows(part)
+                                     .unflatten(1, {groups, -1})
+                                     .sum(at::IntArrayRef{0, 2, 3}, false, at::kDouble)
+                                     .cpu();
+    for (int64_t group = 0; group < groups; ++group) {
+      const bool is_retained = std::find(retained.begin(), retained.end(), group) != retained.end();
+      if (!is_retained) sum += of_groups.const_data_ptr<double>()[group];
+    }
+  };
+  if (spans.empty()) add(in);
+  for (const DocumentSpan& span : spans) add(Within(in, span));
+  const int64_t heads = std::max<int64_t>(1, converted) * (in.q.size(1) / groups);
+  double mean = sum / static_cast<double>(heads * rows * collective_.size());
+  collective_.AllReduceSum(std::span<double>(&mean, 1));
+  return mean;
+}
+
 StepReport AttentionTransfer::Step(int64_t step, const StepBatch& batch) {
   at::NoGradGuard no_gradients;
   StepReport report;
   report.learning_rate = options_.schedule.At(step);
   const int64_t M = parameters_.num_layers();
   const std::vector<DocumentSpan> spans = DocumentSpansOf(batch);
+  const bool tells_divergence =
+      IsByWeights(ObjectiveOf(options_)) && step + 1 == options_.schedule.steps;
   at::Tensor x = model_.Embed(batch.ids_BT), y;
   for (int64_t i = 0; i < M; ++i) {
     std::map<std::string, at::Tensor> gradients;
@@ -124,6 +164,7 @@ StepReport AttentionTransfer::Step(int64_t step, const StepBatch& batch) {
     }
     optimisers_[static_cast<size_t>(i)].Step(gradients, report.learning_rate);
     report.layer_losses.push_back(loss);
+    if (tells_divergence) report.layer_divergences.push_back(loss - TeacherEntropy(i, x, spans));
     report.loss += loss / static_cast<double>(M);
     if (i + 1 < M) x = model_.FinishLayer(x, y, i, nullptr);
   }

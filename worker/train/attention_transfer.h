@@ -53,6 +53,10 @@ class AttentionTransfer final : public TrainingStage {
   // The same of one span, which counts as `share` of the batch; adds to gradients.
   double TeachSpan(int64_t layer_index, const QkvTensors& in, double share,
                    std::map<std::string, at::Tensor>& gradients, at::Tensor& y_BHTd);
+  // -sum p* ln p* of the layer's softmax attention, the mean over rows and converted heads of all
+  // ranks; one more pass of softmax.
+  double TeacherEntropy(int64_t layer_index, const at::Tensor& x_BTD,
+                        const std::vector<DocumentSpan>& spans) const;
 
   const Llama& model_;
   const Parameters& parameters_;

@@ -15,8 +15,9 @@
 
 namespace tandem {
 
-// A loss or gradient that is not a number: the parameters were not updated by this step. Not
-// retried (exit code 16).
+// A loss or gradient that is not a number. What made it was not applied: finetuning updates nothing
+// in this step, attention transfer only the layers before the one that failed. The last checkpoint
+// stands; not retried (exit code 16).
 class NonFiniteLoss : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -38,6 +39,9 @@ struct StepBatch {
 struct StepReport {
   double loss = 0;
   std::vector<double> layer_losses;  // attention transfer
+  // Attention transfer by weights, in the stage's last step: KL(teacher || student) of the attention
+  // weights per layer, the loss without the teacher's entropy, which is its floor.
+  std::vector<double> layer_divergences;
   double learning_rate = 0;
   double grad_norm = 0;       // finetune, before clipping
   double window_dropped = 0;  // finetune: share of (sequence, layer) pairs without a window

@@ -143,5 +143,16 @@ TEST_F(StageCacheTest, DivergenceIsSaidInWords) {
             "finetune.learning_rate");
 }
 
+TEST_F(StageCacheTest, TransferTellsHowFarItsLastStepWasFromTheTeacher) {
+  MetricsHistory history;
+  history[{0, 1}] = R"({"loss": 4.0, "divergences": [9.0, 9.0]})";
+  history[{0, 2}] = R"({"loss": 3.0, "divergences": [0.25, 0.75, 0.5]})";
+  history[{2, 1}] = R"({"loss": 2.0})";
+  EXPECT_EQ(TransferDivergence(history, 0),
+            R"({"stage_index":0,"layers":[0.25,0.75,0.5],"mean":0.5,"worst_layer":1})");
+  EXPECT_EQ(TransferDivergence(history, 1), "");
+  EXPECT_EQ(TransferDivergence(history, 2), "");
+}
+
 }  // namespace
 }  // namespace tandem
