@@ -1,4 +1,5 @@
-// data.document_mask: a document's loss and teaching do not depend on its neighbours.
+// data.document_mask: a document's loss and teaching do not depend on its neighbours. Gradients are
+// in forms_test.cc.
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
@@ -19,18 +20,17 @@ class DocumentMaskTest : public ::testing::Test {
     Disturb(parameters_);
   }
 
-  double Loss(const StepBatch& batch, int64_t window, GradientMap* gradients = nullptr,
-              bool drops_window = false, const std::string& objective = "next_token") {
+  double Loss(const StepBatch& batch, int64_t window, bool drops_window = false,
+              const std::string& objective = "next_token") {
     FinetuneOptions options;
     options.objective = objective;
     options.attention.window = window;
     options.train_maps = true;
     options.schedule = {1e-2, 0, 20, true};
     Finetune stage(*model_, parameters_, *solo_, options);
-    GradientMap mine;
+    GradientMap unread;
     return stage.LossAndGradients(
-        batch, [&](int64_t, int64_t) { return drops_window; },
-        gradients != nullptr ? *gradients : mine);
+        batch, [&](int64_t, int64_t) { return drops_window; }, unread);
   }
 
   std::vector<double> TransferLosses(const StepBatch& batch, const std::string& objective,
@@ -74,17 +74,16 @@ TEST_F(DocumentMaskTest, WhatStandsBeforeADocumentHasNoPart) {
   for (const bool drops_window : {false, true}) {
     const StepBatch batch{ids_, 0, SecondDocument(), {{kStart}}};
     const StepBatch other{OtherBeginning(), 0, SecondDocument(), {{kStart}}};
-    const double loss = Loss(batch, 4, nullptr, drops_window);
-    EXPECT_EQ(loss, Loss(other, 4, nullptr, drops_window));
-    EXPECT_GT(std::abs(loss - Loss({ids_, 0, SecondDocument()}, 4, nullptr, drops_window)), 1e-4);
+    const double loss = Loss(batch, 4, drops_window);
+    EXPECT_EQ(loss, Loss(other, 4, drops_window));
+    EXPECT_GT(std::abs(loss - Loss({ids_, 0, SecondDocument()}, 4, drops_window)), 1e-4);
   }
 }
 
 TEST_F(DocumentMaskTest, TheTeacherOfDistillationStaysWithinDocumentsToo) {
-  const double loss = Loss({ids_, 0, SecondDocument(), {{kStart}}}, 4, nullptr, false, "distill");
+  const double loss = Loss({ids_, 0, SecondDocument(), {{kStart}}}, 4, false, "distill");
   EXPECT_GT(loss, 0);
-  EXPECT_EQ(loss, Loss({OtherBeginning(), 0, SecondDocument(), {{kStart}}}, 4, nullptr, false,
-                       "distill"));
+  EXPECT_EQ(loss, Loss({OtherBeginning(), 0, SecondDocument(), {{kStart}}}, 4, false, "distill"));
 }
 
 TEST_F(DocumentMaskTest, SequencesHaveTheirOwnDocuments) {
@@ -95,25 +94,6 @@ TEST_F(DocumentMaskTest, SequencesHaveTheirOwnDocuments) {
     sum += Loss({ids.narrow(0, b, 1), b, {}, {starts[static_cast<size_t>(b)]}}, 4);
   }
   EXPECT_NEAR(Loss({ids, 0, {}, starts}, 4), sum / 3, 1e-5);
-}
-
-TEST_F(DocumentMaskTest, GradientsAgreeWithFiniteDifferences) {
-  const StepBatch batch{RandomIds(2, kT, 64, 4), 0, {}, {{3, 12}, {15}}};
-  GradientMap gradients;
-  Loss(batch, 4, &gradients);
-  for (const auto& [name, gradient] : gradients) {
-    const at::Tensor direction = RandomTensor(gradient.sizes(), 1.0, 77);
-    const at::Tensor& parameter = parameters_.tensors().at(name);
-    const at::Tensor start = parameter.clone();
-    parameter.copy_(start.add(direction, 2e-3));
-    const double up = Loss(batch, 4);
-    parameter.copy_(start.sub(direction, 2e-3));
-    const double down = Loss(batch, 4);
-    parameter.copy_(start);
-    const double slope = gradient.mul(direction).sum().item<double>();
-    // Tolerance as in finetune_test.cc: losses near 4 carry 1e-6 of rounding.
-    EXPECT_NEAR((up - down) / 4e-3, slope, 0.02 * std::abs(slope) + 1e-3) << name;
-  }
 }
 
 // The first document's share of a layer's loss is what it has alone, by its tokens; the second's

@@ -1,8 +1,13 @@
-// Both stages on every attention form: gradients of the whole model against differences, and what
-// retained groups leave alone. The forms' own mathematics is tested in tests/unit/attention.
+// Both stages on every attention form and option: losses and gradients of the whole model against
+// the plain one in double, and what retained groups leave alone. The forms' own mathematics is
+// tested in tests/unit/attention.
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
+
+#include "tests/unit/attention/tensor_compare.h"
+#include "tests/unit/train/plain_model.h"
 #include "tests/unit/train/tiny_model.h"
 #include "worker/model/evaluation_forward.h"
 #include "worker/train/attention_transfer.h"
@@ -11,46 +16,100 @@
 namespace tandem::testing {
 namespace {
 
+// Of the largest entry of a gradient: fp32 sums of a few hundred terms through two layers. Entries
+// far below kSmallGradient are the rounding of losses near 4.
+constexpr double kGradientTolerance = 1e-4, kSmallGradient = 2e-4;
+
 struct FormCase {
   std::string name;
   AttentionForm form;
   bool tied = false;
   std::string mode = "hybrid", objective = "next_token", dropped_span = "all";
+  bool drops = false;      // windows of some sequences and layers
+  bool labelled = false;   // a label mask
+  bool documents = false;  // a document mask
+  std::string factor = "sigmoid";
 };
 
-AttentionForm Small() {
-  AttentionForm form;
-  form.window = 4;
-  return form;
+FormCase Plain(const std::string& name) {
+  FormCase plain;
+  plain.name = name;
+  plain.form.window = 4;
+  return plain;
+}
+
+void AddForms(std::vector<FormCase>& cases) {
+  const auto add = [&cases](const std::string& name) -> FormCase& {
+    return cases.emplace_back(Plain(name));
+  };
+  add("hedgehog");
+  add("exp").form.map = FeatureMapKind::kExp;
+  add("exp_shifted").form.map = FeatureMapKind::kExpShifted;
+  add("elu").form.map = FeatureMapKind::kElu;
+  add("relu").form.map = FeatureMapKind::kRelu;
+  cases.back().tied = true;
+  add("tied").tied = true;
+  add("terraced").form.window_kind = WindowKind::kTerraced;
+  cases.back().form.sinks = 2;
+  add("sinks").form.sinks = 3;
+  add("span_all").form.span = Span::kAll;
+  add("detached_maximum").form.detach_max = true;
+  add("affine").form.affine = true;
+  add("exp_factor").factor = "exp";
+  add("retained").form.retained = {{1}, {0, 1}};
+}
+
+void AddOptions(std::vector<FormCase>& cases) {
+  const auto add = [&cases](const std::string& name) -> FormCase& {
+    return cases.emplace_back(Plain(name));
+  };
+  add("linear_only").mode = "linear_only";
+  add("window_only").mode = "window_only";
+  add("retained_linear_only").mode = "linear_only";
+  cases.back().form.retained = {{1}, {0, 1}};
+  add("retained_window_only").mode = "window_only";
+  cases.back().form.retained = {{}, {0}};
+  add("dropped").drops = true;
+  add("dropped_outside").drops = true;
+  cases.back().dropped_span = "outside";
+  add("retained_dropped").drops = true;
+  cases.back().form.retained = {{1}, {}};
+  add("retained_dropped_outside").drops = true;
+  cases.back().form.retained = {{0}, {1}};
+  cases.back().dropped_span = "outside";
+  add("labelled").labelled = true;
+  add("documents").documents = true;
+  add("documents_dropped_labelled").documents = true;
+  cases.back().drops = cases.back().labelled = true;
+  add("documents_terraced").documents = true;
+  cases.back().form.window_kind = WindowKind::kTerraced;
+  cases.back().form.sinks = 1;
+  add("distill").objective = "distill";
+  add("distill_labelled").objective = "distill";
+  cases.back().labelled = true;
+  add("distill_documents").objective = "distill";
+  cases.back().documents = true;
+  add("mixture").objective = "mixture";
 }
 
 std::vector<FormCase> Cases() {
   std::vector<FormCase> cases;
-  const std::pair<const char*, FeatureMapKind> maps[] = {
-      {"exp", FeatureMapKind::kExp},
-      {"exp_shifted", FeatureMapKind::kExpShifted},
-      {"relu", FeatureMapKind::kRelu},
-      {"elu", FeatureMapKind::kElu}};
-  for (const auto& [name, map] : maps) {
-    FormCase of_map{name, Small()};
-    of_map.form.map = map;
-    of_map.tied = map == FeatureMapKind::kRelu;
-    cases.push_back(of_map);
-  }
-  cases.push_back({"tied", Small(), true});
-  cases.push_back({"terraced", Small()});
-  cases.back().form.window_kind = WindowKind::kTerraced;
-  cases.back().form.sinks = 2;
-  cases.push_back({"affine", Small()});
-  cases.back().form.affine = true;
-  cases.push_back({"retained", Small()});
-  cases.back().form.retained = {{1}, {0, 1}};
-  cases.push_back({"retained, linear_only", cases.back().form, false, "linear_only"});
-  cases.push_back({"window_only", Small(), false, "window_only"});
-  cases.push_back({"distill", Small(), false, "hybrid", "distill"});
-  cases.push_back({"mixture", Small(), false, "hybrid", "mixture"});
-  cases.push_back({"dropped outside", Small(), false, "hybrid", "next_token", "outside"});
+  AddForms(cases);
+  AddOptions(cases);
   return cases;
+}
+
+bool TrainsByTransfer(const FormCase& of) {
+  return of.mode == "hybrid" && of.objective == "next_token" && !of.drops && !of.labelled;
+}
+bool IsEvaluatedAsTrained(const FormCase& of) {
+  return of.objective == "next_token" && !of.drops && !of.labelled && !of.documents;
+}
+std::vector<FormCase> CasesThat(bool (*predicate)(const FormCase&)) {
+  std::vector<FormCase> matching;
+  for (const FormCase& of : Cases())
+    if (predicate(of)) matching.push_back(of);
+  return matching;
 }
 
 class FormsTest : public ::testing::TestWithParam<FormCase> {
@@ -64,55 +123,67 @@ class FormsTest : public ::testing::TestWithParam<FormCase> {
     ParameterOptions options = TinyParameterOptions();
     options.feature_map = of.form.map;
     options.tie_kv_heads = of.tied;
+    options.mixing_factor = of.factor;
     return options;
   }
 
-  // Along a random direction of every trained tensor.
-  void ExpectDifferences(const std::map<std::string, at::Tensor>& gradients,
-                         const std::function<double()>& loss) {
-    ASSERT_FALSE(gradients.empty());
-    for (const auto& [name, gradient] : gradients) {
-      const at::Tensor& parameter = parameters_.tensors().at(name);
-      ASSERT_EQ(gradient.sizes(), parameter.sizes()) << name;
-      const at::Tensor direction = RandomTensor(gradient.sizes(), 1.0, 77);
-      const double slope = gradient.mul(direction).sum().item<double>();
-      // Maps with kinks (relu's edge, which entry is the largest) need a step that crosses few.
-      const FeatureMapKind map = GetParam().form.map;
-      const bool kinks = map == FeatureMapKind::kRelu || map == FeatureMapKind::kExpShifted;
-      const double h = kinks ? 2e-4 : 2e-3;
-      const at::Tensor start = parameter.clone();
-      parameter.copy_(start.add(direction, h));
-      const double up = loss();
-      parameter.copy_(start.sub(direction, h));
-      const double down = loss();
-      parameter.copy_(start);
-      // Losses near 4 carry 1e-6 of rounding, twice in the difference (finetune_test.cc).
-      EXPECT_NEAR((up - down) / (2 * h), slope, 0.02 * std::abs(slope) + 2e-6 / h) << name;
+  static FinetuneOptions TrainingOf(const FormCase& of) {
+    FinetuneOptions options;
+    options.attention = of.form;
+    options.mode = of.mode;
+    options.objective = of.objective;
+    options.distill_weight = 0.3;
+    options.dropped_span = of.dropped_span;
+    options.train_maps = options.train_factor = true;
+    return options;
+  }
+  // hybrid_weights has no span all.
+  static std::vector<std::string> Objectives() {
+    std::vector<std::string> words = {"weights", "outputs", "hybrid_outputs", "hybrid_weights"};
+    if (GetParam().form.span == Span::kAll) words.pop_back();
+    return words;
+  }
+  static StepBatch BatchOf(const FormCase& of) {
+    StepBatch batch{RandomIds(3, 20, 64, 1), 0};
+    if (of.labelled) batch.label_mask_BT = RandomIds(3, 20, 2, 5).to(at::kByte);
+    if (of.documents) batch.document_starts = {{3, 12}, {}, {1, 15}};
+    return batch;
+  }
+
+  // What has no gradient may be absent or zero.
+  static void ExpectSameGradients(const GradientMap& got, const GradientMap& wanted) {
+    for (const auto& [name, gradient] : wanted) {
+      const bool is_zero = !gradient.defined() || gradient.abs().max().item<double>() == 0;
+      if (!is_zero) {
+        ASSERT_TRUE(got.contains(name)) << name;
+        ExpectNear(name, got.at(name), gradient, kGradientTolerance, kSmallGradient);
+      } else if (got.contains(name)) {
+        EXPECT_EQ(got.at(name).abs().max().item<double>(), 0) << name;
+      }
     }
   }
 
   std::unique_ptr<Llama> model_ = TinyModel();
   Parameters parameters_{model_->config(), OptionsOf(GetParam())};
   std::unique_ptr<Collective> solo_ = MakeSoloCollective();
-  StepBatch batch_{RandomIds(3, 20, 64, 1), 0};
+  StepBatch batch_ = BatchOf(GetParam());
 };
 
-TEST_P(FormsTest, FinetuneAgreesWithFiniteDifferences) {
-  FinetuneOptions options;
-  options.attention = GetParam().form;
-  options.mode = GetParam().mode;
-  options.objective = GetParam().objective;
-  options.dropped_span = GetParam().dropped_span;
-  options.train_maps = options.train_factor = true;
+class TransferFormsTest : public FormsTest {};
+class EvaluatedFormsTest : public FormsTest {};
+
+TEST_P(FormsTest, FinetuneAgreesWithThePlainModel) {
+  const FinetuneOptions options = TrainingOf(GetParam());
+  const auto rule = [](int64_t sample, int64_t layer) {
+    return GetParam().drops && (sample == 2 || (sample == 0 && layer == 1));
+  };
   Finetune stage(*model_, parameters_, *solo_, options);
-  const bool drops = options.dropped_span == "outside";
-  const auto rule = [&](int64_t sample, int64_t) { return drops && sample != 1; };
   GradientMap gradients;
-  stage.LossAndGradients(batch_, rule, gradients);
-  ExpectDifferences(gradients, [&] {
-    GradientMap unread;
-    return stage.LossAndGradients(batch_, rule, unread);
-  });
+  const double loss = stage.LossAndGradients(batch_, rule, gradients);
+  const PlainModel plain(*model_, parameters_);
+  const at::Tensor wanted = plain.Loss(options, batch_, rule);
+  EXPECT_NEAR(loss, wanted.item<double>(), 1e-6 * wanted.item<double>());
+  ExpectSameGradients(gradients, plain.Gradients(wanted));
   const bool maps = GetParam().mode != "window_only";
   EXPECT_EQ(gradients.contains("layers.0.feature_map_q"), maps);
   EXPECT_EQ(gradients.contains("layers.0.feature_map_k_bias"),
@@ -120,11 +191,43 @@ TEST_P(FormsTest, FinetuneAgreesWithFiniteDifferences) {
   EXPECT_EQ(gradients.contains("layers.0.window_factor"), GetParam().mode == "hybrid");
 }
 
-TEST_P(FormsTest, EvaluationRunsTheTrainedForm) {
-  if (GetParam().objective != "next_token") GTEST_SKIP() << "trains another loss";
-  FinetuneOptions options;
+// Layer by layer or all in one graph: the same gradients (method.md §6.1).
+TEST_P(TransferFormsTest, TransferAgreesWithThePlainModel) {
+  const PlainModel plain(*model_, parameters_);
+  for (const std::string& objective : Objectives()) {
+    SCOPED_TRACE(objective);
+    AttentionTransferOptions options;
+    options.objective = objective;
+    options.attention = GetParam().form;
+    AttentionTransfer stage(*model_, parameters_, *solo_, options);
+    GradientMap gradients;
+    const std::vector<double> losses = stage.LossesAndGradients(batch_, gradients);
+    const at::Tensor wanted = plain.TransferLoss(objective, GetParam().form, batch_);
+    const double mean =
+        std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
+    EXPECT_NEAR(mean, wanted.item<double>(), 1e-5 * wanted.item<double>());
+    ExpectSameGradients(gradients, plain.Gradients(wanted));
+  }
+}
+
+// The loss by weights has the teacher's entropy as its floor: the last step tells what is above it.
+TEST_P(TransferFormsTest, TransferTellsItsDivergenceAtTheEnd) {
+  AttentionTransferOptions options;
   options.attention = GetParam().form;
-  options.mode = GetParam().mode;
+  options.schedule = {1e-12, 0, 2, true};
+  AttentionTransfer stage(*model_, parameters_, *solo_, options);
+  EXPECT_TRUE(stage.Step(0, batch_).layer_divergences.empty());
+  const std::vector<double> told = stage.Step(1, batch_).layer_divergences;
+  ASSERT_EQ(told.size(), 2u);
+  const double wanted = PlainModel(*model_, parameters_)
+                            .TransferLoss("divergence", GetParam().form, batch_)
+                            .item<double>();
+  EXPECT_GT(wanted, 0.01);
+  EXPECT_NEAR((told[0] + told[1]) / 2, wanted, 1e-5);
+}
+
+TEST_P(EvaluatedFormsTest, EvaluationRunsTheTrainedForm) {
+  const FinetuneOptions options = TrainingOf(GetParam());
   Finetune stage(*model_, parameters_, *solo_, options);
   GradientMap unread;
   const double loss = stage.LossAndGradients(
@@ -137,11 +240,8 @@ TEST_P(FormsTest, EvaluationRunsTheTrainedForm) {
   EXPECT_NEAR(losses.mean().item<double>(), loss, 1e-5);
 }
 
-TEST_P(FormsTest, EveryObjectiveOfTransferLearns) {
-  if (GetParam().mode != "hybrid" || GetParam().objective != "next_token" ||
-      GetParam().dropped_span != "all")
-    GTEST_SKIP() << "a matter of finetuning";
-  for (const char* objective : {"weights", "outputs", "hybrid_outputs", "hybrid_weights"}) {
+TEST_P(TransferFormsTest, EveryObjectiveOfTransferLearns) {
+  for (const std::string& objective : Objectives()) {
     const Parameters parameters(model_->config(), OptionsOf(GetParam()));
     const at::Tensor retained_before = parameters.layer(1).feature_map_q.clone();
     AttentionTransferOptions options;
@@ -158,12 +258,14 @@ TEST_P(FormsTest, EveryObjectiveOfTransferLearns) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Train, FormsTest, ::testing::ValuesIn(Cases()), [](const auto& of) {
-  std::string name = of.param.name;
-  for (char& c : name)
-    if (c == ' ' || c == ',') c = '_';
-  return name;
-});
+std::string NameOf(const ::testing::TestParamInfo<FormCase>& of) {
+  return of.param.name;
+}
+INSTANTIATE_TEST_SUITE_P(Train, FormsTest, ::testing::ValuesIn(Cases()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Train, TransferFormsTest, ::testing::ValuesIn(CasesThat(TrainsByTransfer)),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(Train, EvaluatedFormsTest,
+                         ::testing::ValuesIn(CasesThat(IsEvaluatedAsTrained)), NameOf);
 
 }  // namespace
 }  // namespace tandem::testing

@@ -1,6 +1,6 @@
 // What finetuning learns from, and in which mode: distillation, mixtures, the window alone, the
-// dropped window's span and window sizes over time. Gradients against finite differences, values
-// against the evaluation's own forward pass.
+// dropped window's span and window sizes over time: values against the evaluation's own forward
+// pass. Gradients are in forms_test.cc.
 #include <ATen/Parallel.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/log_softmax.h>
@@ -35,28 +35,6 @@ class ObjectivesTest : public ::testing::Test {
     return stage.LossAndGradients(batch_, rule, gradients != nullptr ? *gradients : mine);
   }
   static bool Never(int64_t, int64_t) { return false; }
-
-  // Of every trained tensor, along a random direction.
-  void CheckGradients(const FinetuneOptions& options,
-                      const Finetune::DropoutRule& rule = &ObjectivesTest::Never) {
-    Finetune stage(*model_, parameters_, *solo_, options);
-    GradientMap gradients;
-    Loss(stage, rule, &gradients);
-    EXPECT_FALSE(gradients.empty());
-    for (const auto& [name, gradient] : gradients) {
-      const at::Tensor direction = RandomTensor(gradient.sizes(), 1.0, 77);
-      const double slope = gradient.mul(direction).sum().item<double>(), h = 2e-3;
-      const at::Tensor& parameter = parameters_.tensors().at(name);
-      const at::Tensor start = parameter.clone();
-      parameter.copy_(start.add(direction, h));
-      const double up = Loss(stage, rule, nullptr);
-      parameter.copy_(start.sub(direction, h));
-      const double down = Loss(stage, rule, nullptr);
-      parameter.copy_(start);
-      // As in finetune_test.cc: rounding of the losses makes 5e-4 of slope at this h.
-      EXPECT_NEAR((up - down) / (2 * h), slope, 0.02 * std::abs(slope) + 1e-3) << name;
-    }
-  }
 
   at::Tensor LogProbabilities(ComponentMode mode) const {
     EvaluationOptions options;
@@ -98,15 +76,6 @@ TEST_F(ObjectivesTest, DistillationIsTheDivergenceFromTheBase) {
   EXPECT_NEAR(Loss(mixture, &Never, nullptr), 0.3 * wanted + 0.7 * next_token, 1e-5);
 }
 
-TEST_F(ObjectivesTest, DistillationsGradientsAgreeWithFiniteDifferences) {
-  FinetuneOptions options = Options();
-  options.objective = "distill";
-  CheckGradients(options);
-  options.objective = "mixture";
-  options.distill_weight = 0.3;
-  CheckGradients(options);
-}
-
 TEST_F(ObjectivesTest, DistillationCountsLabelsOnly) {
   FinetuneOptions options = Options();
   options.objective = "distill";
@@ -118,7 +87,6 @@ TEST_F(ObjectivesTest, DistillationCountsLabelsOnly) {
   Finetune stage(*model_, parameters_, *solo_, options);
   EXPECT_NEAR(Loss(stage, &Never, nullptr), rows.select(0, 1).narrow(0, 6, 5).mean().item<double>(),
               1e-5);
-  CheckGradients(options);
 }
 
 TEST_F(ObjectivesTest, TheWindowAloneTrainsLoraAndNothingElse) {
@@ -127,7 +95,6 @@ TEST_F(ObjectivesTest, TheWindowAloneTrainsLoraAndNothingElse) {
   options.train_maps = options.train_factor = false;
   Finetune stage(*model_, parameters_, *solo_, options);
   EXPECT_NEAR(Loss(stage, &Never, nullptr), EvaluationLoss(ComponentMode::kWindowOnly, 4), 1e-5);
-  CheckGradients(options);
   const at::Tensor map = parameters_.layer(0).feature_map_q.clone();
   const double first = stage.Step(0, batch_).loss;
   double last = first;
@@ -140,7 +107,6 @@ TEST_F(ObjectivesTest, ADroppedWindowMayKeepTheSpanOutside) {
   FinetuneOptions options = Options();
   options.dropped_span = "outside";
   const auto rule = [](int64_t sample, int64_t layer) { return sample == 1 || layer == 1; };
-  CheckGradients(options, rule);
   Finetune outside(*model_, parameters_, *solo_, options);
   options.dropped_span = "all";
   Finetune all(*model_, parameters_, *solo_, options);
