@@ -77,14 +77,17 @@ std::vector<Field> AttentionFields() {
       {.path = "attention.mixing.factor",
        .allowed = {"sigmoid", "exp"},
        .default_value = "sigmoid",
-       .words = "Activation of the trained window factor of each head."},
+       .words = "Activation of the trained window factor of each head. Recipe ssd with retained "
+                "groups: exp, unless factor or initial is given."},
       {.path = "attention.mixing.initial",
        .type = kReal,
        .min = 0,
        .max = 100,
        .min_open = true,
        .default_value = "0.1",
-       .words = "The window factor at the start. Below 1 with sigmoid."},
+       .words = "The window factor at the start. Below 1 with sigmoid. Recipe ssd with retained "
+                "groups starts at 2: a retained head looks up what a converted local head copies, "
+                "and at 0.1 the linear branch's mass drowns that head."},
       {.path = "attention.mixing.affine",
        .type = kFlag,
        .default_value = "false",

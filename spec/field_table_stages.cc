@@ -172,7 +172,9 @@ std::vector<Field> FinetuneFields() {
        .max_items = 64,
        .default_words = "no dropout",
        .recipe_defaults = {{"ssd", "[0.9, 0.75, 0.5]"}},
-       .words = "Probabilities that the window is off, over equal parts of the stage."},
+       .words =
+           "Probabilities that the window is off, over equal parts of the stage. With retained "
+           "groups: [0.9, 0.5, 0]."},
       {.path = "finetune.ssd.granularity",
        .allowed = {"micro_batch", "layer", "row"},
        .default_value = "micro_batch",

@@ -20,6 +20,9 @@ constexpr int64_t kDefaultTokens = 20'000'000;  // per training stage (method: L
 constexpr int64_t kDefaultBatch = 8;
 constexpr int64_t kDefaultWarmup = 30;
 constexpr int64_t kDefaultPrompts = 32;
+// Recipe ssd with retained groups, see FillRetained.
+constexpr double kRetainedFactor = 2;
+constexpr double kRetainedSchedule[] = {0.9, 0.5, 0};
 
 std::string DefaultFor(const Field& field, const std::string& recipe) {
   for (const auto& other : field.recipe_defaults) {
@@ -109,11 +112,35 @@ void FillSteps(const v1::JobSpec& spec, Stage& stage) {
   if (!stage.has_warmup_steps()) stage.set_warmup_steps(std::min(kDefaultWarmup, stage.steps()));
 }
 
+bool RetainsWithSsd(const v1::JobSpec& spec) {
+  const auto& retain = spec.attention().retain();
+  return spec.recipe() == "ssd" && (retain.auto_() > 0 || retain.kv_groups_size() > 0);
+}
+
+// A retained head looks up what a local head below it has copied. That head is converted: at the
+// usual factor of 0.1 the mass of the linear branch drowns its window, and recall is lost though
+// the retained head is whole (README.md, All recipes). Affine mixing has no factor above 1.
+void FillRetained(v1::JobSpec& spec) {
+  auto& mixing = *spec.mutable_attention()->mutable_mixing();
+  if (!RetainsWithSsd(spec) || mixing.has_factor() || mixing.has_initial() || mixing.affine())
+    return;
+  mixing.set_factor("exp");
+  mixing.set_initial(kRetainedFactor);
+}
+
+// The last third trains what is served, window and all.
+void FillRetained(const v1::JobSpec& spec, v1::FinetuneSpec& finetune) {
+  auto& schedule = *finetune.mutable_ssd()->mutable_schedule();
+  if (!RetainsWithSsd(spec) || !schedule.empty()) return;
+  schedule.Add(std::begin(kRetainedSchedule), std::end(kRetainedSchedule));
+}
+
 void FillStage(const v1::JobSpec& spec, v1::StageSpec& stage) {
   if (stage.has_attention_transfer()) {
     FillLiterals("attention_transfer", spec.recipe(), *stage.mutable_attention_transfer());
     FillSteps(spec, *stage.mutable_attention_transfer());
   } else if (stage.has_finetune()) {
+    FillRetained(spec, *stage.mutable_finetune());
     FillLiterals("finetune", spec.recipe(), *stage.mutable_finetune());
     auto& finetune = *stage.mutable_finetune();
     FillSteps(spec, finetune);
@@ -163,6 +190,7 @@ v1::JobSpec Resolve(const v1::JobSpec& spec) {
   }
   resolved.clear_attention_transfer();
   resolved.clear_finetune();
+  FillRetained(resolved);
   FillLiterals("", resolved.recipe(), resolved);
   if (!resolved.has_name())
     resolved.set_name(resolved.recipe().empty() ? "conversion" : resolved.recipe());

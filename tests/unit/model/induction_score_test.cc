@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "tests/unit/train/tiny_model.h"
+#include "worker/model/evaluation_forward.h"
 
 namespace tandem::testing {
 namespace {
@@ -55,6 +56,41 @@ TEST(InductionScore, BestGroupsComeInOrder) {
   EXPECT_EQ(BestGroups(scores, 0), Places{});
   EXPECT_EQ(BestGroups(scores, 2), (Places{{0, 1}, {1, 1}}));
   EXPECT_EQ(BestGroups(scores, 9), (Places{{0, 0}, {0, 1}, {1, 0}, {1, 1}}));
+}
+
+// The score reads attention; what counts is what the group does. In the example model, behind a
+// window, the chosen group alone gives back how well repeated random tokens are predicted.
+TEST(InductionScore, TheChosenGroupGivesBackWhatTheWindowTook) {
+  const auto model = Llama::Load(std::string(TANDEM_SOURCE_DIR) + "/examples/base-4m").value();
+  const int64_t n = 128;
+  const at::Tensor ids = RandomIds(2, n, model->config().vocab_size, 5);
+  const auto best = BestGroups(InductionScores(*model, ids), 1).front();
+
+  ParameterOptions maps;
+  maps.feature_dim = model->config().head_dim;
+  const Parameters parameters(model->config(), maps);
+  const auto loss = [&](ComponentMode mode, std::vector<LayerRetention> retained) {
+    EvaluationOptions options;
+    options.mode = mode;
+    options.attention.window = 64;
+    options.attention.retained = std::move(retained);
+    return EvaluateSequences(*model, parameters, at::cat({ids, ids}, 1), options)
+        .losses.narrow(1, n, n - 1)
+        .mean()
+        .item<double>();
+  };
+  const double base = loss(ComponentMode::kSoftmax, {});
+  const double taken = loss(ComponentMode::kWindowOnly, {}) - base;
+  ASSERT_GT(taken, 1);
+  for (int64_t layer = 0; layer < model->config().num_layers; ++layer) {
+    for (int64_t group = 0; group < model->config().num_kv_heads; ++group) {
+      std::vector<LayerRetention> retained(static_cast<size_t>(layer) + 1);
+      retained.back() = {group};
+      const double missing = loss(ComponentMode::kWindowOnly, retained) - base;
+      const bool is_chosen = std::pair(layer, group) == best;
+      EXPECT_EQ(missing < 0.3 * taken, is_chosen) << layer << "." << group << " " << missing;
+    }
+  }
 }
 
 TEST(InductionScore, OneTokenIsRefused) {

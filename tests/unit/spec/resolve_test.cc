@@ -138,6 +138,34 @@ TEST(Resolve, RecipesDifferWhereTheMethodSays) {
   EXPECT_EQ(lolcats.stages(1).finetune().ssd().schedule_size(), 0);
 }
 
+// At the usual factor and schedule the example model loses the recall its retained group carries.
+TEST(Resolve, SsdWithRetainedGroupsKeepsTheirRecall) {
+  for (const std::string retain : {"auto: 1", "kv_groups: [\"1.0\"]"}) {
+    const auto resolved = Resolve(Minimal("recipe: ssd\nattention: {retain: {" + retain + "}}\n"));
+    EXPECT_EQ(resolved.attention().mixing().factor(), "exp");
+    EXPECT_EQ(resolved.attention().mixing().initial(), 2);
+    const auto& schedule = resolved.stages(1).finetune().ssd().schedule();
+    EXPECT_EQ(std::vector<double>(schedule.begin(), schedule.end()),
+              std::vector<double>({0.9, 0.5, 0}));
+  }
+}
+
+TEST(Resolve, WhatIsGivenBesideRetainedGroupsStays) {
+  const auto initial_of = [](const std::string& recipe, const std::string& attention) {
+    const auto resolved = Resolve(
+        Minimal("recipe: " + recipe + "\nattention: {retain: {auto: 1}" + attention + "}\n"));
+    return resolved.attention().mixing().factor() + " " +
+           std::to_string(resolved.attention().mixing().initial());
+  };
+  EXPECT_EQ(initial_of("ssd", ", mixing: {initial: 0.5}"), "sigmoid 0.500000");
+  EXPECT_EQ(initial_of("ssd", ", mixing: {factor: sigmoid}"), "sigmoid 0.100000");
+  EXPECT_EQ(initial_of("ssd", ", mixing: {affine: true}"), "sigmoid 0.100000");
+  EXPECT_EQ(initial_of("lolcats", ""), "sigmoid 0.100000");
+  const auto scheduled = Resolve(
+      Minimal("recipe: ssd\nattention: {retain: {auto: 1}}\nfinetune: {ssd: {schedule: [0.4]}}\n"));
+  EXPECT_EQ(scheduled.stages(1).finetune().ssd().schedule_size(), 1);
+}
+
 TEST(Resolve, OverridesGoIntoTheRecipesStages) {
   const auto resolved = Resolve(Minimal(
       "recipe: ssd\nattention_transfer: {steps: 5}\nfinetune: {ssd: {schedule: [0.5, 0]}}\n"));
@@ -175,7 +203,8 @@ TEST(Resolve, IsIdempotentValidAndReadsBack) {
   for (const std::string rest :
        {"recipe: ssd\n", "recipe: lolcats\nname: x\nparallelism: {data: 3}\n",
         "stages:\n  - finetune: {}\n  - attention_transfer: {}\n",
-        "recipe: ssd\nevaluate: {passkey: {prompts: 0}}\n"}) {
+        "recipe: ssd\nevaluate: {passkey: {prompts: 0}}\n",
+        "recipe: ssd\nattention: {retain: {auto: 2}}\n"}) {
     const auto spec = Minimal(rest);
     const auto once = Resolve(spec);
     EXPECT_EQ(CanonicalJson(Resolve(once)), CanonicalJson(once)) << rest;
