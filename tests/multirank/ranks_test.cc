@@ -128,16 +128,25 @@ TEST_F(Ranks, FailuresHaveTheirExitCodes) {
   EXPECT_NE(ErrorsOf(foreign).find("prepare again with this model"), std::string::npos)
       << ErrorsOf(foreign);
 
-  Plan wild = NewJob("wild");
-  wild.model = work_ + "/nan_model";
-  CopyModelWithNan(wild.model);
-  wild.stages = {wild.stages[1]};
-  EXPECT_EQ(Run(wild, 2), static_cast<int>(RankExit::kNonFiniteLoss)) << ErrorsOf(wild);
-  EXPECT_FALSE(PathExists(wild.job_folder + "/checkpoints"));
-
   Plan damaged = NewJob("damaged");
   ASSERT_TRUE(WriteFileDurably(damaged.data.tokens + "/train.bin", "short").ok());
   EXPECT_EQ(Run(damaged, 2), static_cast<int>(RankExit::kDataOrStorage));
+}
+
+// Transfer does not read the broken weight, finetuning does: its first step ends the run, and what
+// transfer made stays.
+TEST_F(Ranks, ALossThatIsNotFiniteLeavesTheCheckpointBefore) {
+  Plan wild = NewJob("wild");
+  wild.model = work_ + "/nan_model";
+  CopyModelWithNan(wild.model);
+  EXPECT_EQ(Run(wild, 2), static_cast<int>(RankExit::kNonFiniteLoss)) << ErrorsOf(wild);
+  EXPECT_NE(ErrorsOf(wild).find("lower finetune.learning_rate"), std::string::npos)
+      << ErrorsOf(wild);
+  const auto newest = FindNewestCheckpoint(wild.job_folder, wild.spec_sha256, wild.epoch + 1);
+  ASSERT_TRUE(newest.ok() && newest->has_value());
+  const CheckpointManifest kept = VerifyCheckpoint(**newest).value();
+  EXPECT_EQ(kept.stage, "attention_transfer");
+  EXPECT_EQ(kept.stage_step, wild.stages[0].steps);
 }
 
 }  // namespace
