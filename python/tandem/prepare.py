@@ -25,6 +25,7 @@ data or model folder cannot be used, 1 anything else.
 """
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -48,6 +49,7 @@ from tandem.tokenising import Tokenising, say
 from tandem.violations import DataRefused, Violations
 
 FILLER_TOKENS = 1 << 22  # of held-out text, in which passkeys and facts are hidden
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 # ---------------------------------------------------------------- the folder's files
@@ -185,6 +187,11 @@ def main(arguments=None):
     except DataRefused as refused:
         say_refused(told_once(refused.violations, request))
         return 2
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        print(f"the tokens cannot be written below {request['cache']}: {error}", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import lzma
 import os
+import resource
 import subprocess
 import sys
 
@@ -290,11 +291,11 @@ def test_everything_wrong_is_said_at_once_and_at_most_five_times_a_file(request_
     assert [field for field, _ in violations] == ["data.train[0]"] * 5 + ["data.train[2]"]
 
 
-def run(request, folder):
+def run(request, folder, **options):
     (folder / "prepare.json").write_text(json.dumps(request))
     command = [sys.executable, "-m", "tandem.prepare", "--request", str(folder / "prepare.json")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "python")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, **options)
     return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr
 
 
@@ -319,6 +320,16 @@ def test_command_speaks_json_lines(request_of):
     assert lines[0]["message"].splitlines()[1].startswith("data.train[1]: ")
     code, lines, stderr = run({"version": 1}, request_of.folder)
     assert code == 1 and lines == [] and "sequence_length is None" in stderr
+
+
+def test_a_full_disk_is_said_in_one_line(request_of):
+    def no_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    code, lines, stderr = run(request_of(), request_of.folder, preexec_fn=no_room)
+    assert code == 1 and len(stderr.splitlines()) == 1
+    assert f"cannot be written below {request_of.folder / 'cache'}: " in stderr
+    assert os.listdir(request_of.folder / "cache") == [], "what was begun is taken away"
 
 
 def test_a_text_that_is_both_splits_is_faulted_once(request_of):
