@@ -10,6 +10,7 @@
 #include "cli/comparison_text.h"
 #include "cli/output.h"
 #include "cli/python_module.h"
+#include "cli/verbs/verbs.h"
 
 namespace tandem::cli {
 namespace {
@@ -37,8 +38,7 @@ CLI::App* AddComparisonVerb(CLI::App& app, const std::string& name, const std::s
                    "How to print: table (default), json, csv, yaml or name")
       ->check(CLI::IsMember({"table", "json", "csv", "yaml", "name"}))
       ->type_name("FORMAT");
-  verb->add_option("--html", output.html, "Also save a page, self-contained, to this file")
-      ->type_name("FILE");
+  AddHtml(*verb, output.html, "Also save a page, self-contained, to this file");
   return verb;
 }
 

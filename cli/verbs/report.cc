@@ -54,8 +54,7 @@ void AddReport(CLI::App& app, Invocation& invocation) {
   CLI::App* verb =
       AddVerb(app, invocation, "report", "Show what each component of a converted model is worth");
   verb->add_option("job", *job, "Job id, full name or uid")->required()->type_name("JOB");
-  verb->add_option("--html", *html, "Also save the full report, a single page, to this file")
-      ->type_name("FILE");
+  AddHtml(*verb, *html, "Also save the full report, a single page, to this file");
   verb->callback([&invocation, job, html] {
     invocation.action = [&invocation, job, html] { return Report(invocation, *job, *html); };
   });

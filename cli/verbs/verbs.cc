@@ -1,8 +1,26 @@
 #include "cli/verbs/verbs.h"
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
+#include <filesystem>
+
+#include "base/files.h"
 
 namespace tandem::cli {
+namespace {
+
+// "" or why no file can be made there.
+std::string RefusePlace(const std::string& file) {
+  const std::string path = AbsolutePath(file);
+  const std::string folder = std::filesystem::path(path).parent_path().string();
+  if (file.empty() || IsFolder(path)) return file + " is no file to write to";
+  if (!IsFolder(folder)) return "the folder " + folder + " does not exist";
+  if (access(folder.c_str(), W_OK) != 0) return "the folder " + folder + " cannot be written to";
+  return "";
+}
+
+}  // namespace
 
 CLI::App* AddVerb(CLI::App& app, Invocation& invocation, const std::string& name,
                   const std::string& words) {
@@ -20,6 +38,10 @@ CLI::App* AddVerb(CLI::App& app, Invocation& invocation, const std::string& name
       ->check(CLI::IsMember({"table", "json", "yaml", "name"}))
       ->type_name("FORMAT");
   return verb;
+}
+
+void AddHtml(CLI::App& verb, std::string& file, const std::string& words) {
+  verb.add_option("--html", file, words)->check(RefusePlace, "")->type_name("FILE");
 }
 
 void AddRequireVerdict(CLI::App& verb, std::string& verdict) {

@@ -48,6 +48,9 @@ void AddVersion(CLI::App& app, Invocation& invocation);
 // A subcommand with -o, which also takes the global options behind it.
 CLI::App* AddVerb(CLI::App& app, Invocation& invocation, const std::string& name,
                   const std::string& words);
+// --html FILE. A place where no file can be made is refused before anything runs: a sweep writes
+// its page hours later.
+void AddHtml(CLI::App& verb, std::string& file, const std::string& words);
 // --require-verdict.
 void AddRequireVerdict(CLI::App& verb, std::string& verdict);
 

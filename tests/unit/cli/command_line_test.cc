@@ -50,6 +50,23 @@ TEST(CommandLine, WrongFlagsSayWhereHelpIs) {
   EXPECT_EQ(Tandem({"run", "job.yaml", "--threads", "0"}).code, kExitUsage);
 }
 
+// A sweep found it out when all its runs were made.
+TEST(CommandLine, APageThatCannotBeWrittenIsRefusedAtOnce) {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"sweep", Example("recipes.yaml")},
+                                             {"compare", "work"},
+                                             {"report", "job", "--server", "127.0.0.1:1"}}) {
+    auto words = arguments;
+    words.insert(words.end(), {"--html", "/nowhere/page.html"});
+    const auto outcome = Tandem(words);
+    EXPECT_EQ(outcome.code, kExitUsage) << arguments[0];
+    EXPECT_NE(outcome.err.find("the folder /nowhere does not exist"), std::string::npos)
+        << outcome.err;
+    words.back() = testing::TempDir();
+    EXPECT_NE(Tandem(words).err.find("is no file to write to"), std::string::npos);
+  }
+}
+
 TEST(CommandLine, HelpIsData) {
   const auto outcome = Tandem({"submit", "--help"});
   EXPECT_EQ(outcome.code, kExitOk);
