@@ -19,4 +19,4 @@ if [ "$line" = 4 ]; then
   export PYTHONPATH
   tests="tests/unit/python/test_hybrid_linear.py tests/unit/python/test_check_export.py"
 fi
-PYTHONDONTWRITEBYTECODE=1 exec "$python" -m pytest -q -p no:cacheprovider $tests "$@"
+PYTHONDONTWRITEBYTECODE=1 exec "$python" -m pytest -q -rs -p no:cacheprovider $tests "$@"
