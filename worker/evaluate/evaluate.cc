@@ -1,7 +1,5 @@
 #include "worker/evaluate/evaluate.h"
 
-#include <c10/core/CachingDeviceAllocator.h>
-
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -12,6 +10,7 @@
 #include "worker/data/label_mask.h"
 #include "worker/evaluate/bootstrap.h"
 #include "worker/evaluate/passes.h"
+#include "worker/model/device.h"
 
 namespace tandem {
 namespace {
@@ -49,13 +48,6 @@ std::string ValidationDigest(const std::string& tokens) {
   const nlohmann::json::json_pointer place("/files/validation.bin/sha256");
   if (!root.is_object() || !root.contains(place) || !root[place].is_string()) return "";
   return root[place].get<std::string>();
-}
-
-double PeakDeviceBytes(const std::string& device) {
-  if (device != "cuda") return 0;
-  const auto stats = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getDeviceStats(0);
-  return static_cast<double>(
-      stats.reserved_bytes[static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE)].peak);
 }
 
 // What is read from the tokens' folder besides the validation text.
@@ -222,12 +214,15 @@ class Evaluator {
     return figures;
   }
 
+  double LargestOfRanks(double mine) const {
+    return std::ranges::max(collective_.AllGather(std::vector<double>{mine}));
+  }
+
   void FillCost(Evaluation* evaluation) const {
     evaluation->cost = TrainingCost(plan_.job_folder);
-    for (const double bytes : collective_.AllGather(std::vector<double>{PeakResidentBytes()})) {
-      evaluation->cost.peak_memory_bytes = std::max(evaluation->cost.peak_memory_bytes, bytes);
-    }
-    evaluation->device_bytes = PeakDeviceBytes(plan_.device);
+    evaluation->cost.peak_memory_bytes = LargestOfRanks(PeakResidentBytes());
+    evaluation->device_bytes =
+        LargestOfRanks(static_cast<double>(PeakDeviceBytes(inputs_.model.device())));
   }
 
   void CompareWithControls(Evaluation* evaluation) const {

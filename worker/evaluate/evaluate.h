@@ -59,7 +59,7 @@ struct Evaluation {
   std::vector<std::vector<double>> linear_mass;
   double linear_active = 0;  // share of scored rows whose linear branch has keys
   Cost cost;
-  double device_bytes = 0;  // the allocator's peak on a CUDA device; 0 on the CPU
+  double device_bytes = 0;  // PeakDeviceBytes, the largest of the ranks; 0 on the CPU
   double seconds = 0;
   // Further keys of the report, as JSON: what training has to say.
   std::map<std::string, std::string> notes;
