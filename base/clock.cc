@@ -1,9 +1,8 @@
 #include "base/clock.h"
 
-#include <ctime>
-
 #include <chrono>
 #include <cstdio>
+#include <ctime>
 
 namespace tandem {
 namespace {

@@ -48,7 +48,8 @@ Result<std::string> Sha256OfFile(const std::string& path) {
   Sha256 hasher;
   std::vector<char> buffer(1 << 20);
   ssize_t got = 0;
-  while ((got = read(fd, buffer.data(), buffer.size())) > 0) hasher.Update(buffer.data(), static_cast<size_t>(got));
+  while ((got = read(fd, buffer.data(), buffer.size())) > 0)
+    hasher.Update(buffer.data(), static_cast<size_t>(got));
   const Status failed = got < 0 ? ErrnoStatus(path) : Status::Ok();
   close(fd);
   if (!failed.ok()) return failed;
@@ -67,7 +68,8 @@ struct Crc32cTables {
       table[0][i] = crc;
     }
     for (uint32_t i = 0; i < 256; ++i) {
-      for (int k = 1; k < 8; ++k) table[k][i] = (table[k - 1][i] >> 8) ^ table[0][table[k - 1][i] & 255];
+      for (int k = 1; k < 8; ++k)
+        table[k][i] = (table[k - 1][i] >> 8) ^ table[0][table[k - 1][i] & 255];
     }
   }
 };
@@ -80,9 +82,9 @@ uint32_t Crc32c(const void* bytes, size_t size, uint32_t previous) {
   uint32_t crc = ~previous;
   while (size >= 8) {
     const uint32_t low = crc ^ (p[0] | p[1] << 8 | p[2] << 16 | static_cast<uint32_t>(p[3]) << 24);
-    crc = kCrc.table[7][low & 255] ^ kCrc.table[6][(low >> 8) & 255] ^ kCrc.table[5][(low >> 16) & 255] ^
-          kCrc.table[4][low >> 24] ^ kCrc.table[3][p[4]] ^ kCrc.table[2][p[5]] ^ kCrc.table[1][p[6]] ^
-          kCrc.table[0][p[7]];
+    crc = kCrc.table[7][low & 255] ^ kCrc.table[6][(low >> 8) & 255] ^
+          kCrc.table[5][(low >> 16) & 255] ^ kCrc.table[4][low >> 24] ^ kCrc.table[3][p[4]] ^
+          kCrc.table[2][p[5]] ^ kCrc.table[1][p[6]] ^ kCrc.table[0][p[7]];
     p += 8;
     size -= 8;
   }

@@ -61,7 +61,8 @@ Result<std::string> ReadFile(const std::string& path, int64_t max_bytes) {
 
 Status WriteFileDurably(const std::string& path, std::string_view content) {
   static std::atomic<unsigned> counter{0};
-  const std::string beside = path + ".tmp-" + std::to_string(getpid()) + "-" + std::to_string(counter++);
+  const std::string beside =
+      path + ".tmp-" + std::to_string(getpid()) + "-" + std::to_string(counter++);
   const int fd = open(beside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
   if (fd < 0) return ErrnoStatus(beside);
   Status status = WriteAll(fd, content, beside);

@@ -1,5 +1,7 @@
 #include "base/flag_text.h"
 
+#include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <system_error>
 
@@ -17,6 +19,13 @@ void ReadNumberFlag(const std::string& text, const std::string& flag, const Numb
   }
   errors.push_back(flag + " is '" + text + "'; must be a whole number in [" +
                    std::to_string(range.low) + ", " + std::to_string(range.high) + "]");
+}
+
+bool IsName(const std::string& text) {
+  const auto is_plain = [](unsigned char c) { return std::isalnum(c) != 0; };
+  if (text.empty() || text.size() > kMaxNameBytes || !is_plain(text.front())) return false;
+  return std::ranges::all_of(
+      text, [&](char c) { return is_plain(c) || c == '-' || c == '_' || c == '.'; });
 }
 
 bool SplitAddress(const std::string& address, std::string* host, int* port) {

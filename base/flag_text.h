@@ -17,6 +17,11 @@ struct NumberRange {
 void ReadNumberFlag(const std::string& text, const std::string& flag, const NumberRange& range,
                     int64_t& out, std::vector<std::string>& errors);
 
+// What workers, jobs and projects may be called: 1 to 63 letters, digits, '-', '_' and '.',
+// starting with a letter or digit.
+inline constexpr size_t kMaxNameBytes = 63;
+bool IsName(const std::string& text);
+
 // "127.0.0.1:7600" -> host and port; false when it is not HOST:PORT with a port in [0, 65535].
 bool SplitAddress(const std::string& address, std::string* host, int* port);
 // 127.0.0.0/8, [::1] or localhost.

@@ -13,7 +13,11 @@ namespace {
 // Length of the valid UTF-8 sequence at text[i], or 0.
 size_t Utf8Length(std::string_view text, size_t i) {
   const auto byte = static_cast<unsigned char>(text[i]);
-  size_t length = byte < 0x80 ? 1 : byte >= 0xC2 && byte < 0xE0 ? 2 : byte >= 0xE0 && byte < 0xF0 ? 3 : byte >= 0xF0 && byte < 0xF5 ? 4 : 0;
+  size_t length = byte < 0x80                   ? 1
+                  : byte >= 0xC2 && byte < 0xE0 ? 2
+                  : byte >= 0xE0 && byte < 0xF0 ? 3
+                  : byte >= 0xF0 && byte < 0xF5 ? 4
+                                                : 0;
   if (length == 0 || i + length > text.size()) return 0;
   for (size_t k = 1; k < length; ++k) {
     if ((static_cast<unsigned char>(text[i + k]) & 0xC0) != 0x80) return 0;
@@ -61,7 +65,8 @@ LogValue::LogValue(double number) {
 void Log(LogLevel level, const char* event, LogFields fields) {
   static constexpr const char* kNames[] = {"info", "warning", "error"};
   std::string line = std::string("{\"time\":\"") + FormatUtc(Clock::System().WallMs()).text +
-                     "\",\"level\":\"" + kNames[static_cast<int>(level)] + "\",\"event\":\"" + event + "\"";
+                     "\",\"level\":\"" + kNames[static_cast<int>(level)] + "\",\"event\":\"" +
+                     event + "\"";
   for (const auto& [name, value] : fields) line += std::string(",\"") + name + "\":" + value.json();
   line += "}\n";
   (void)!write(STDERR_FILENO, line.data(), line.size());

@@ -2,18 +2,17 @@
 //
 // Wiring only: flags -> folder lock -> store -> metrics -> service -> scrape endpoint ->
 // endpoints.json -> wait for a signal.
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/file.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/file_lock.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "base/parent_process.h"
 #include "coordinator/flags.h"
 #include "coordinator/loop/scrape_endpoint.h"
 #include "coordinator/service/service.h"
@@ -36,28 +35,13 @@ sigset_t BlockStopSignals() {
   return signals;
 }
 
-// The kernel kills us when the parent ends; if it ended before we asked, we would never know, hence
-// the second look.
-bool DieWithParent() {
-  const pid_t parent = getppid();
-  return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent;
-}
-
-// Held until the process ends. SQLite's own lock does not name who has it.
-Status LockFolder(const std::string& state) {
-  const std::string path = JoinPath(state, "lock");
-  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (fd < 0) return ErrnoStatus(path);
-  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    const Result<std::string> owner = ReadFile(path, 64);
-    return FailedPrecondition("state folder " + state + " is in use by process " +
-                              (owner.ok() ? *owner : "?") +
-                              "; stop that coordinator, or use another --state");
-  }
-  const std::string pid = std::to_string(getpid());
-  const bool written = ftruncate(fd, 0) == 0 &&
-                       write(fd, pid.data(), pid.size()) == static_cast<ssize_t>(pid.size());
-  return written ? Status::Ok() : ErrnoStatus(path);
+// SQLite's own lock does not name who has it.
+Status LockFolder(const std::string& state, FileLock& lock) {
+  std::string owner;
+  const Status taken = lock.Take(JoinPath(state, "lock"), &owner);
+  if (owner.empty()) return taken;
+  return FailedPrecondition("state folder " + state + " is in use by process " + owner +
+                            "; stop that coordinator, or use another --state");
 }
 
 core::Limits LimitsOf(const CoordinatorFlags& flags) {
@@ -76,7 +60,8 @@ Status WriteEndpoints(const std::string& state, const std::string& grpc,
 
 Status Serve(const CoordinatorFlags& flags, const sigset_t& signals) {
   TANDEM_RETURN_IF_ERROR(MakeFolders(flags.state));
-  TANDEM_RETURN_IF_ERROR(LockFolder(flags.state));
+  FileLock lock;
+  TANDEM_RETURN_IF_ERROR(LockFolder(flags.state, lock));
   TANDEM_ASSIGN_OR_RETURN(const auto store,
                           store::OpenSqliteStore(JoinPath(flags.state, "tandem.db")));
   TANDEM_ASSIGN_OR_RETURN(auto tokens, service::PageTokens::FromStateFolder(flags.state));

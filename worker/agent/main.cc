@@ -12,6 +12,7 @@
 #include "base/digest.h"
 #include "base/files.h"
 #include "base/log.h"
+#include "base/parent_process.h"
 #include "worker/agent/agent.h"
 #include "worker/agent/flags.h"
 #include "worker/agent/local_launcher.h"
@@ -116,9 +117,8 @@ int Main(int argc, char** argv) {
   EventLoop::BlockSignals(kSignals);
   signal(SIGPIPE, SIG_IGN);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
-  if (parsed.flags.die_with_parent) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() == 1) return Fail(1, "the starting process is gone");
+  if (parsed.flags.die_with_parent && !DieWithParent()) {
+    return Fail(1, "the starting process is gone");
   }
   return Serve(parsed.flags);
 }
