@@ -76,6 +76,9 @@ struct FenceAttempts {  // FenceBelow: attempts of the job below `epoch` are to 
 struct AckAttempt {  // the end is durable (or of no interest): stop repeating it
   AttemptRef attempt;
 };
+struct AckHeartbeat {  // all that came before it on its stream is durable
+  int64_t sequence = 0;
+};
 struct ConfirmRegistration {
   int64_t lease_ms = 0;
   int64_t heartbeat_ms = 0;
@@ -87,8 +90,8 @@ struct RefuseConnection {  // tell why and end the stream
 struct Command {
   WorkerName worker;
   ConnectionId connection = 0;
-  std::variant<LaunchAttempt, StopAttempt, FenceAttempts, AckAttempt, ConfirmRegistration,
-               RefuseConnection>
+  std::variant<LaunchAttempt, StopAttempt, FenceAttempts, AckAttempt, AckHeartbeat,
+               ConfirmRegistration, RefuseConnection>
       what;
 };
 

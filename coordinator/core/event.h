@@ -72,6 +72,7 @@ struct WorkerRegistered {
   int64_t slots = 0;
   std::string host, version, device, metrics_address;
   std::vector<AttemptRef> live;
+  std::vector<AttemptRef> ended;  // their ends follow on this stream (AttemptEnded)
 };
 
 // The stream ended. The lease runs on: agents come back.
@@ -95,11 +96,13 @@ struct AttemptReport {
   bool has_progress = false;
 };
 
-// `attempts` names every live attempt of the agent.
+// `attempts` names every live attempt of the agent. Answered by AckHeartbeat, so that the agent
+// learns that all it had said before on this stream is durable.
 struct HeartbeatReceived {
   WorkerName worker;
   ConnectionId connection = 0;
   std::vector<AttemptReport> attempts;
+  int64_t sequence = 0;  // 0: wants no answer
 };
 
 // One attempt changed its phase or has news, between heartbeats.

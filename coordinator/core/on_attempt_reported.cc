@@ -80,6 +80,7 @@ void On(Turn& turn, const HeartbeatReceived& event) {
     Take(turn, *worker, report);
   }
   for (const AttemptRef& attempt : absent) NoteAbsence(turn, *worker, attempt);
+  if (event.sequence > 0) turn.Send(*worker, AckHeartbeat{event.sequence});
 }
 
 }  // namespace tandem::core

@@ -6,7 +6,8 @@
 //   ours, not named       LAUNCHING: the launch may be lost, and is repeated; an agent runs an
 //                         epoch once. Later: its end may be on the way, and is awaited for a lease
 //                         (on_attempt_reported.cc)
-//   former incarnation's  ended, NODE_LOST: a restarted agent has killed what it found
+//   former incarnation's  ended, NODE_LOST: a restarted agent has killed what it found; unless it
+//                         says that it holds the end, which then is awaited as well
 //   not ours              fenced
 #include <algorithm>
 #include <set>
@@ -83,12 +84,15 @@ void RepeatStop(Turn& turn, Job& job, const Worker& worker) {
   }
 }
 
-void ReconcileOwned(Turn& turn, Worker& worker, const std::set<AttemptRef>& live) {
+void ReconcileOwned(Turn& turn, Worker& worker, const std::set<AttemptRef>& live,
+                    const std::set<AttemptRef>& ended) {
   for (const AttemptRef& attempt : OwnedAttempts(worker)) {
     Job& job = *turn.FindJob(attempt.job);
     Occupant& occupant = worker.occupants.at(attempt);
     occupant.absent_since_ms = 0;
-    if (job.attempt.incarnation != worker.incarnation) {
+    if (ended.contains(attempt)) {
+      occupant.settled = true;
+    } else if (job.attempt.incarnation != worker.incarnation) {
       EndLiveAttempt(turn, job, Cause::kNodeLost, "the agent of " + worker.name + " was restarted",
                      Death::kConfirmed);
     } else if (live.contains(attempt)) {
@@ -124,7 +128,7 @@ void On(Turn& turn, const WorkerRegistered& event) {
   turn.Save(worker);
   Connect(turn, worker, event.connection);
   const std::set<AttemptRef> live(event.live.begin(), event.live.end());
-  ReconcileOwned(turn, worker, live);
+  ReconcileOwned(turn, worker, live, {event.ended.begin(), event.ended.end()});
   ReconcileFenced(turn, worker, live);
   turn.WantSchedule();
 }

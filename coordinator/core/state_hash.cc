@@ -75,6 +75,7 @@ struct AddCommand {
   }
   void operator()(const FenceAttempts& fence) const { hasher.Add(fence.job).Add(fence.epoch); }
   void operator()(const AckAttempt& ack) const { AddRef(ack.attempt); }
+  void operator()(const AckHeartbeat& ack) const { hasher.Add(ack.sequence); }
   void operator()(const ConfirmRegistration& confirm) const { hasher.Add(confirm.generation); }
   void operator()(const RefuseConnection& refuse) const { hasher.Add(refuse.status.message()); }
 };

@@ -32,19 +32,28 @@ Loop::~Loop() {
   Stop();
 }
 
-Status Loop::Start(const core::Limits& limits) {
-  TANDEM_ASSIGN_OR_RETURN(store::Contents contents, store_.Load(kEventsForWatchers));
+Result<core::Effects> Loop::LoadState(store::Contents& contents, const core::Limits& limits) {
+  state_ = {};
+  stale_counted_ = 0;
   state_.limits = limits;
-  const std::vector<core::Effects> steps = {core::Step(state_, std::move(contents.loaded), Now())};
+  std::vector<core::Effects> steps;
+  steps.push_back(core::Step(state_, std::move(contents.loaded), Now()));
   TANDEM_RETURN_IF_ERROR(Commit(steps));
-  sink_.Load(state_, contents.events);
-  std::map<core::RequestToken, ReplyFn> nobody;
-  Release(steps.front(), nobody);
   Log(LogLevel::kInfo, "state_loaded",
       {{"jobs", state_.jobs.size()},
        {"workers", state_.workers.size()},
        {"revision", state_.revision},
        {"generation", state_.generation}});
+  return std::move(steps.front());
+}
+
+Status Loop::Start(const core::Limits& limits) {
+  TANDEM_ASSIGN_OR_RETURN(store::Contents contents, store_.Load(kEventsForWatchers));
+  TANDEM_ASSIGN_OR_RETURN(const core::Effects effects, LoadState(contents, limits));
+  sink_.Load(state_, contents.events);
+  shown_ = state_.revision;
+  std::map<core::RequestToken, ReplyFn> nobody;
+  Release(effects, nobody);
   thread_ = std::jthread([this](const std::stop_token& stop) { Run(stop); });
   return Status::Ok();
 }
@@ -53,7 +62,7 @@ void Loop::Stop() {
   std::deque<Waiting> left;
   {
     MutexLock lock(mu_);
-    if (closed_.ok()) closed_ = Stopping();
+    stopped_ = true;
   }
   if (thread_.joinable()) {
     thread_.request_stop();
@@ -82,7 +91,8 @@ Status Loop::Ask(const std::function<core::Event(core::RequestToken)>& with_toke
 Status Loop::Enqueue(Waiting waiting) {
   {
     MutexLock lock(mu_);
-    if (!closed_.ok()) return closed_;
+    if (stopped_) return Stopping();
+    if (!failure_.ok()) return failure_;
     if (queue_.size() >= kMaxQueued) {
       return ResourceExhausted("the coordinator has " + std::to_string(kMaxQueued) +
                                " events waiting; try again in a moment");
@@ -98,7 +108,11 @@ core::Now Loop::Now() const {
 }
 
 void Loop::Run(const std::stop_token& stop) {
-  while (!stop.stop_requested()) StepAndRelease(TakeBatch(stop));
+  while (!stop.stop_requested()) {
+    std::vector<Waiting> batch = TakeBatch(stop);
+    if (!healthy()) TryToRecover();
+    StepAndRelease(std::move(batch));
+  }
 }
 
 std::vector<Loop::Waiting> Loop::TakeBatch(const std::stop_token& stop) {
@@ -124,35 +138,74 @@ std::vector<Loop::Waiting> Loop::TakeBatch(const std::stop_token& stop) {
 
 void Loop::StepAndRelease(std::vector<Waiting> batch) {
   std::map<core::RequestToken, ReplyFn> replies;
-  std::vector<core::Effects> steps;
+  for (Waiting& one : batch) {
+    if (one.token != 0) replies.emplace(one.token, std::move(one.reply));
+  }
   if (healthy()) {
-    for (Waiting& one : batch) {
-      if (one.token != 0) replies.emplace(one.token, std::move(one.reply));
-      steps.push_back(core::Step(state_, one.event, Now()));
-    }
+    std::vector<core::Effects> steps;
+    for (Waiting& one : batch) steps.push_back(core::Step(state_, one.event, Now()));
     const Status committed = Commit(steps);
-    if (committed.ok()) {
-      for (const core::Effects& effects : steps) Release(effects, replies);
+    if (!committed.ok()) {
+      Fail(committed);
     } else {
-      healthy_ = false;
-      Log(LogLevel::kError, "store_commit_failed",
-          {{"error", committed.ToString()},
-           {"action", "repair the disk, restart the coordinator"}});
-      MutexLock lock(mu_);
-      closed_ = Unavailable("the coordinator's store does not take writes (" + committed.message() +
-                            "); nothing was changed");
+      for (const core::Effects& effects : steps) Release(effects, replies);
     }
-  } else {
-    for (Waiting& one : batch) replies.emplace(one.token, std::move(one.reply));
   }
   // Whoever has no reply by now was dropped with a failed commit.
-  Status failed;
+  Status failure;
   {
     MutexLock lock(mu_);
-    failed = closed_;
+    failure = failure_;
   }
-  TANDEM_CHECK(replies.empty() || !failed.ok());
-  for (const auto& [token, reply] : replies) Answer(reply, token, failed);
+  TANDEM_CHECK(replies.empty() || !failure.ok());
+  for (const auto& [token, reply] : replies) Answer(reply, token, failure);
+}
+
+void Loop::Fail(const Status& status) {
+  healthy_ = false;
+  next_recovery_ms_ = clock_.MonotonicMs() + kRecoveryMs;
+  Log(LogLevel::kError, "store_commit_failed",
+      {{"error", status.ToString()},
+       {"action", "repair the disk; the store is tried every second"}});
+  MutexLock lock(mu_);
+  failure_ = Unavailable("the coordinator's store does not take writes (" + status.message() +
+                         "); nothing was changed");
+}
+
+void Loop::TryToRecover() {
+  if (clock_.MonotonicMs() < next_recovery_ms_) return;
+  next_recovery_ms_ = clock_.MonotonicMs() + kRecoveryMs;
+  if (!Reload().ok()) return;  // as it has been: said once, by Fail
+  Log(LogLevel::kInfo, "store_recovered", {{"revision", state_.revision}});
+  {
+    MutexLock lock(mu_);
+    failure_ = Status::Ok();
+  }
+  healthy_ = true;
+}
+
+Status Loop::Reload() {
+  TANDEM_RETURN_IF_ERROR(store_.Recover());
+  TANDEM_ASSIGN_OR_RETURN(store::Contents contents, store_.Load(kEventsForWatchers));
+  DisconnectAgents();
+  TANDEM_ASSIGN_OR_RETURN(core::Effects effects, LoadState(contents, core::Limits(state_.limits)));
+  // The commit that failed may have reached the disk all the same; then nobody has seen it yet.
+  for (core::JobEvent& event : contents.events) {
+    if (event.revision <= shown_) continue;
+    effects.persist.jobs.push_back(state_.jobs.at(event.job));
+    effects.persist.events.push_back(std::move(event));
+  }
+  std::map<core::RequestToken, ReplyFn> nobody;
+  Release(effects, nobody);
+  return Status::Ok();
+}
+
+void Loop::DisconnectAgents() {
+  for (const auto& [name, worker] : state_.workers) {
+    if (worker.connection == 0) continue;
+    const Status why = Unavailable("the coordinator has loaded its store anew; register again");
+    sink_.Command({name, worker.connection, core::RefuseConnection{why}});
+  }
 }
 
 Status Loop::Commit(const std::vector<core::Effects>& steps) {
@@ -169,6 +222,7 @@ Status Loop::Commit(const std::vector<core::Effects>& steps) {
 
 void Loop::Release(const core::Effects& effects, std::map<core::RequestToken, ReplyFn>& replies) {
   sink_.Publish(state_, effects);
+  if (!effects.persist.events.empty()) shown_ = effects.persist.events.back().revision;
   for (const core::Reply& reply : effects.replies) {
     const auto waiting = replies.find(reply.token);
     if (waiting == replies.end()) continue;

@@ -3,9 +3,10 @@
 //
 // Why one thread: the core is pure and needs no locks; SQLite's one writer is the same thread, so a
 // commit is a plain call, and what arrives while it syncs becomes the next batch (group commit).
-// Failure: the first failed commit latches. Its effects are dropped, everybody waiting and
-// everybody later gets UNAVAILABLE, and healthy() is false: memory is ahead of the disk, only a new
-// start from the store makes them agree. Any thread may Post and Ask; replies and the sink run on
+// Failure: after a failed commit memory is ahead of the disk. Its effects are dropped, everybody
+// waiting and everybody later gets UNAVAILABLE, and healthy() is false. Every kRecoveryMs the store
+// is tried; once it takes writes again, the state is loaded anew, the agents' streams are ended,
+// and they register as after a restart. Any thread may Post and Ask; replies and the sink run on
 // the state thread and must not block.
 #pragma once
 
@@ -42,6 +43,7 @@ class Loop {
   static constexpr size_t kMaxQueued = 4096;
   static constexpr size_t kMaxBatch = 64;
   static constexpr int64_t kTickMs = 100;
+  static constexpr int64_t kRecoveryMs = 1'000;
   using ReplyFn = std::function<void(const core::Reply&)>;
 
   Loop(store::Store& store, EffectSink& sink, Metrics& metrics, const Clock& clock);
@@ -73,6 +75,13 @@ class Loop {
   // Up to kMaxBatch events; waits for the first one or the next tick.
   std::vector<Waiting> TakeBatch(const std::stop_token& stop);
   void StepAndRelease(std::vector<Waiting> batch);
+  // The state as the store has it; what is to be shown of that.
+  Result<core::Effects> LoadState(store::Contents& contents, const core::Limits& limits);
+  void Fail(const Status& status);
+  void TryToRecover();
+  Status Reload();
+  // Their commands were dropped, and the state will not know their streams.
+  void DisconnectAgents();
   Status Commit(const std::vector<core::Effects>& steps);
   void Release(const core::Effects& effects, std::map<core::RequestToken, ReplyFn>& replies);
   core::Now Now() const;
@@ -81,15 +90,18 @@ class Loop {
   EffectSink& sink_;
   Metrics& metrics_;
   const Clock& clock_;
-  core::State state_;          // confined to the state thread once started
-  int64_t next_tick_ms_ = 0;   // the same
-  int64_t stale_counted_ = 0;  // the same
+  core::State state_;             // confined to the state thread once started
+  int64_t next_tick_ms_ = 0;      // the same
+  int64_t stale_counted_ = 0;     // the same
+  core::Revision shown_ = 0;      // the same: the newest event that was published
+  int64_t next_recovery_ms_ = 0;  // the same
   std::atomic<bool> healthy_{true};
   Mutex mu_;
   CondVar arrived_;
   std::deque<Waiting> queue_ TANDEM_GUARDED_BY(mu_);
   core::RequestToken next_token_ TANDEM_GUARDED_BY(mu_) = 1;
-  Status closed_ TANDEM_GUARDED_BY(mu_);  // not OK: nothing is taken any more
+  bool stopped_ TANDEM_GUARDED_BY(mu_) = false;
+  Status failure_ TANDEM_GUARDED_BY(mu_);  // of the store; not OK: nothing is taken now
   std::jthread thread_;
 };
 

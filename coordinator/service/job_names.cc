@@ -1,11 +1,10 @@
 #include "coordinator/service/job_names.h"
 
-#include <cctype>
+#include "base/flag_text.h"
 
 namespace tandem::service {
 namespace {
 
-constexpr size_t kMaxPart = 63;
 constexpr char kProjects[] = "projects/";
 constexpr char kJobs[] = "/jobs/";
 constexpr char kWorkers[] = "workers/";
@@ -15,16 +14,6 @@ std::string WithoutPrefix(const std::string& name, const std::string& prefix) {
 }
 
 }  // namespace
-
-bool IsNamePart(const std::string& text) {
-  if (text.empty() || text.size() > kMaxPart) return false;
-  if (std::isalnum(static_cast<unsigned char>(text[0])) == 0) return false;
-  for (const char c : text) {
-    const bool letter = std::isalnum(static_cast<unsigned char>(c)) != 0;
-    if (!letter && c != '-' && c != '_' && c != '.') return false;
-  }
-  return true;
-}
 
 std::string JobName(const std::string& project, const std::string& job) {
   return kProjects + project + kJobs + job;
@@ -40,10 +29,10 @@ Status CheckJobName(const std::string& name) {
   if (name.empty()) {
     return InvalidArgument("name is empty; pass projects/{project}/jobs/{job}, a job or a uid");
   }
-  if (IsNamePart(name)) return Status::Ok();
+  if (IsName(name)) return Status::Ok();
   const size_t middle = name.find(kJobs);
-  if (name.rfind(kProjects, 0) == 0 && middle != std::string::npos && IsNamePart(ProjectOf(name)) &&
-      IsNamePart(name.substr(middle + sizeof kJobs - 1))) {
+  if (name.rfind(kProjects, 0) == 0 && middle != std::string::npos && IsName(ProjectOf(name)) &&
+      IsName(name.substr(middle + sizeof kJobs - 1))) {
     return Status::Ok();
   }
   return InvalidArgument("name is '" + name.substr(0, 200) +
@@ -53,7 +42,7 @@ Status CheckJobName(const std::string& name) {
 
 Result<std::string> WorkerIdOf(const std::string& name) {
   const std::string id = WithoutPrefix(name, kWorkers);
-  if (IsNamePart(id)) return id;
+  if (IsName(id)) return id;
   return InvalidArgument("name is '" + name.substr(0, 200) +
                          "'; must be workers/{worker}, of letters, digits, '-', '_' and '.'");
 }

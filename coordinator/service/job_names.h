@@ -11,9 +11,6 @@ namespace tandem::service {
 
 inline constexpr char kDefaultProject[] = "default";
 
-// What may stand between the slashes: 1 to 63 of a-z, 0-9, '-', '_', '.', starting with a letter or
-// digit.
-bool IsNamePart(const std::string& text);
 std::string JobName(const std::string& project, const std::string& job);
 std::string ProjectOf(const std::string& job_name);
 // A full name, a uid or a job id. What to look up: the full name, or the text itself when it could

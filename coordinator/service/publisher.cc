@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "coordinator/service/agent_messages.h"
 #include "coordinator/service/rich_error.h"
 #include "coordinator/service/views.h"
 
@@ -93,7 +94,7 @@ void Publisher::Command(const core::Command& command) {
   if (std::holds_alternative<core::ConfirmRegistration>(command.what)) {
     hub_.Confirm(command.worker, command.connection);
   }
-  hub_.Send(command.connection, ViewOf(command));
+  hub_.Send(command.connection, MessageOf(command));
 }
 
 }  // namespace tandem::service

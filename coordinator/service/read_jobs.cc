@@ -1,6 +1,7 @@
 // GetJob, ListJobs, ListEvents: answered from the board, which holds what is durable.
 #include <utility>
 
+#include "base/flag_text.h"
 #include "coordinator/service/job_names.h"
 #include "coordinator/service/job_service.h"
 #include "coordinator/service/rich_error.h"
@@ -17,7 +18,7 @@ std::vector<FieldViolation> CheckList(const v1::ListJobsRequest& request) {
     found.emplace_back("page_size", "page_size is " + std::to_string(request.page_size()) +
                                         "; must be in [1, 1000], or 0 for 50");
   }
-  if (!request.project().empty() && !IsNamePart(request.project())) {
+  if (!request.project().empty() && !IsName(request.project())) {
     found.emplace_back("project", "project is '" + request.project().substr(0, 200) +
                                       "'; must be 1 to 63 letters, digits, '-', '_' and '.'");
   }

@@ -12,6 +12,10 @@ Status NotConnected(const std::string& worker) {
   return Unavailable("worker '" + worker + "' is not connected; try again when it is back");
 }
 
+Status Stopping() {
+  return Unavailable("the coordinator is stopping");
+}
+
 Status TooMany() {
   return ResourceExhausted("4096 questions to workers are open; try again in a moment");
 }
@@ -23,11 +27,12 @@ void Relay::Fail(const Open& open, const Status& status) {
   if (open.logs) open.logs(status);
 }
 
-std::string Relay::Register(Open open) {
+Result<std::string> Relay::Register(const Open& open) {
   MutexLock lock(mu_);
-  if (stopped_ || open_.size() >= kMaxOpen) return "";
+  if (stopped_) return Stopping();
+  if (open_.size() >= kMaxOpen) return TooMany();
   std::string id = "q" + std::to_string(next_id_++);
-  open_.emplace(id, std::move(open));
+  open_.emplace(id, open);
   return id;
 }
 
@@ -42,26 +47,29 @@ bool Relay::Take(const std::string& id, Open* open) {
 
 void Relay::AskInspect(const std::string& worker, v1::Inspect question, int64_t deadline_ms,
                        InspectDone done) {
-  const std::string id = Register({deadline_ms, worker, done, nullptr});
-  if (id.empty()) return done(TooMany());
-  question.set_request_id(id);
   v1::ChannelResponse message;
   *message.mutable_inspect() = std::move(question);
-  Open open;
-  if (!hub_.SendToWorker(worker, std::move(message)) && Take(id, &open))
-    Fail(open, NotConnected(worker));
+  Ask({deadline_ms, worker, 0, std::move(done), nullptr}, message,
+      *message.mutable_inspect()->mutable_request_id());
 }
 
 void Relay::AskLogs(const std::string& worker, v1::ReadLogs question, int64_t deadline_ms,
                     LogDone done) {
-  const std::string id = Register({deadline_ms, worker, nullptr, done});
-  if (id.empty()) return done(TooMany());
-  question.set_request_id(id);
   v1::ChannelResponse message;
   *message.mutable_read_logs() = std::move(question);
-  Open open;
-  if (!hub_.SendToWorker(worker, std::move(message)) && Take(id, &open))
-    Fail(open, NotConnected(worker));
+  Ask({deadline_ms, worker, 0, nullptr, std::move(done)}, message,
+      *message.mutable_read_logs()->mutable_request_id());
+}
+
+void Relay::Ask(Open open, v1::ChannelResponse& message, std::string& request_id) {
+  open.connection = hub_.ConnectionOf(open.worker);
+  const Result<std::string> id = Register(open);
+  if (!id.ok()) return Fail(open, id.status());
+  request_id = *id;
+  Open unsent;
+  if (!hub_.Send(open.connection, std::move(message)) && Take(*id, &unsent)) {
+    Fail(unsent, NotConnected(open.worker));
+  }
 }
 
 void Relay::OnInspectResult(v1::InspectResult answer) {
@@ -88,9 +96,9 @@ std::vector<Relay::Open> Relay::TakeIf(const std::function<bool(const Open&)>& w
   return taken;
 }
 
-void Relay::OnDisconnected(const std::string& worker) {
-  const auto asked = TakeIf([&worker](const Open& open) { return open.worker == worker; });
-  for (const Open& open : asked) Fail(open, NotConnected(worker));
+void Relay::OnDisconnected(uint64_t connection) {
+  const auto asked = TakeIf([=](const Open& open) { return open.connection == connection; });
+  for (const Open& open : asked) Fail(open, NotConnected(open.worker));
 }
 
 void Relay::Expire(int64_t now_ms) {
@@ -107,7 +115,7 @@ void Relay::Stop() {
     stopped_ = true;
     all.swap(open_);
   }
-  for (const auto& [id, open] : all) Fail(open, Unavailable("the coordinator is stopping"));
+  for (const auto& [id, open] : all) Fail(open, Stopping());
 }
 
 }  // namespace tandem::service

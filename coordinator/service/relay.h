@@ -38,8 +38,9 @@ class Relay {
   void OnInspectResult(v1::InspectResult answer);
   void OnLogChunk(v1::LogChunk answer);
 
-  // Fails what the worker was asked: its stream has ended, and the answers with it.
-  void OnDisconnected(const std::string& worker);
+  // Fails what was asked on this stream: it has ended, and the answers with it. What the worker was
+  // asked on a newer one stays.
+  void OnDisconnected(uint64_t connection);
   // Fails what is past its deadline (monotonic milliseconds).
   void Expire(int64_t now_ms);
   // Fails everything; later questions fail at once.
@@ -49,12 +50,15 @@ class Relay {
   struct Open {
     int64_t deadline_ms = 0;
     std::string worker;
+    uint64_t connection = 0;
     InspectDone inspect;
     LogDone logs;
   };
   static void Fail(const Open& open, const Status& status);
-  // The new question's id, or "" when no more may be open.
-  std::string Register(Open open);
+  // Sends `message`, whose request_id is filled in.
+  void Ask(Open open, v1::ChannelResponse& message, std::string& request_id);
+  // The new question's id; refused when too many are open or all has stopped.
+  Result<std::string> Register(const Open& open);
   bool Take(const std::string& id, Open* open);
   std::vector<Open> TakeIf(const std::function<bool(const Open&)>& wanted);
 

@@ -3,6 +3,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/flag_text.h"
 #include "base/log.h"
 #include "coordinator/service/job_names.h"
 #include "coordinator/service/rich_error.h"
@@ -11,11 +12,11 @@ namespace tandem::service {
 namespace {
 
 constexpr int64_t kMaxSlots = 4096;
-constexpr int kMaxLive = 4096;
+constexpr int kMaxNamed = 4096;
 
 Status CheckRegister(const v1::Register& message) {
   std::string wrong;
-  if (!IsNamePart(message.worker())) {
+  if (!IsName(message.worker())) {
     wrong += "worker is '" + message.worker().substr(0, 200) +
              "'; must be 1 to 63 letters, digits, '-', '_' or '.'\n";
   }
@@ -25,8 +26,10 @@ Status CheckRegister(const v1::Register& message) {
   if (message.incarnation().empty()) {
     wrong += "incarnation is empty; must be new at each start of the agent\n";
   }
-  if (message.live_size() > kMaxLive) {
-    wrong += "live names " + std::to_string(message.live_size()) + " attempts; at most 4096\n";
+  for (const auto& [list, size] :
+       {std::pair{"live", message.live_size()}, {"ended", message.ended_size()}}) {
+    if (size <= kMaxNamed) continue;
+    wrong += std::string(list) + " names " + std::to_string(size) + " attempts; at most 4096\n";
   }
   if (wrong.empty()) return Status::Ok();
   wrong.pop_back();
@@ -52,7 +55,7 @@ void WorkerChannel::OnReadDone(bool ok) {
 void WorkerChannel::OnEnded() {
   hub_.Detach(sender_.connection);
   if (sender_.worker.empty()) return;
-  relay_.OnDisconnected(sender_.worker);
+  relay_.OnDisconnected(sender_.connection);
   Log(LogLevel::kInfo, "worker_disconnected", {{"worker", sender_.worker}});
   // If it cannot be posted, the lease says the same a little later.
   const Status posted = loop_.Post(core::WorkerDisconnected{sender_.worker, sender_.connection});
@@ -108,6 +111,7 @@ Status WorkerChannel::TakeHeartbeat(const v1::Heartbeat& heartbeat) {
   core::HeartbeatReceived event;
   event.worker = sender_.worker;
   event.connection = sender_.connection;
+  event.sequence = heartbeat.sequence();
   for (const v1::AttemptStatus& status : heartbeat.attempts()) {
     if (status.phase() == v1::ATTEMPT_PHASE_ENDED) {
       TANDEM_RETURN_IF_ERROR(loop_.Post(EndOf(status, sender_)));
@@ -115,11 +119,7 @@ Status WorkerChannel::TakeHeartbeat(const v1::Heartbeat& heartbeat) {
       event.attempts.push_back(ReportOf(status));
     }
   }
-  TANDEM_RETURN_IF_ERROR(loop_.Post(std::move(event)));
-  v1::ChannelResponse ack;
-  ack.mutable_heartbeat_ack()->set_sequence(heartbeat.sequence());
-  Send(std::move(ack));
-  return Status::Ok();
+  return loop_.Post(std::move(event));
 }
 
 Status WorkerChannel::TakeAttempt(const v1::AttemptStatus& status) {

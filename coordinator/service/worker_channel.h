@@ -9,8 +9,8 @@
 #include <string>
 
 #include "coordinator/loop/loop.h"
+#include "coordinator/service/agent_messages.h"
 #include "coordinator/service/relay.h"
-#include "coordinator/service/views.h"
 #include "coordinator/service/worker_hub.h"
 #include "tandem/v1/fleet.grpc.pb.h"
 

@@ -58,10 +58,6 @@ bool WorkerHub::Send(uint64_t connection, v1::ChannelResponse message) {
   return false;
 }
 
-bool WorkerHub::SendToWorker(const std::string& worker, v1::ChannelResponse message) {
-  return Send(ConnectionOf(worker), std::move(message));
-}
-
 bool WorkerHub::IsConnected(const std::string& worker) const {
   return ConnectionOf(worker) != 0;
 }

@@ -1,5 +1,5 @@
-// WorkerHub: the agents' open streams, and the way to send on them: by connection for the core's
-// commands, by worker for questions (Relay).
+// WorkerHub: the agents' open streams, by connection, and which of them a worker is asked on: the
+// core's commands name a connection, questions (Relay) a worker.
 //
 // A worker's stream is the one the core last confirmed; confirming a newer one ends the older (the
 // agent reconnected before its old stream was seen to die). Sending never waits: a stream whose
@@ -33,14 +33,14 @@ class WorkerHub {
   void Refuse(uint64_t connection, const grpc::Status& status);
   // False when there is no such stream or its queue is full.
   bool Send(uint64_t connection, v1::ChannelResponse message);
-  bool SendToWorker(const std::string& worker, v1::ChannelResponse message);
+  // The stream on which the worker is asked; 0: none.
+  uint64_t ConnectionOf(const std::string& worker) const;
   bool IsConnected(const std::string& worker) const;
   // Ends every stream; the agents try to reconnect.
   void CloseAll(const grpc::Status& status);
 
  private:
   std::shared_ptr<ChannelStream> Find(uint64_t connection) const;
-  uint64_t ConnectionOf(const std::string& worker) const;
 
   mutable Mutex mu_;
   uint64_t next_ TANDEM_GUARDED_BY(mu_) = 1;

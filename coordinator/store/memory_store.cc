@@ -60,8 +60,18 @@ Status MemoryStore::Commit(const std::vector<const core::Persist*>& batch) {
   return failure_;
 }
 
+Status MemoryStore::Recover() {
+  if (rows_->generation == generation_ && !fail_before_ && !fail_after_) failure_ = Status::Ok();
+  return failure_;
+}
+
 void MemoryStore::FailNextCommit(bool after_writing) {
   (after_writing ? fail_after_ : fail_before_) = true;
+}
+
+void MemoryStore::Heal() {
+  fail_before_ = false;
+  fail_after_ = false;
 }
 
 }  // namespace tandem::store

@@ -2,6 +2,7 @@
 // `Rows` is "the disk", and outlives the MemoryStore (the "process") that wrote it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -26,16 +27,19 @@ class MemoryStore : public Store {
   explicit MemoryStore(std::shared_ptr<Rows> rows);
   Result<Contents> Load(int64_t max_events) override;
   Status Commit(const std::vector<const core::Persist*>& batch) override;
+  Status Recover() override;
   Status health() const override { return failure_; }
-  // The next Commit fails, before or after the rows are written ("the reply was lost").
+  // Any thread. The next Commit fails, before or after the rows are written ("the reply was lost"),
+  // and Recover does until Heal.
   void FailNextCommit(bool after_writing);
+  void Heal();
 
  private:
   std::shared_ptr<Rows> rows_;
   int64_t generation_ = 0;
   Status failure_;
-  bool fail_before_ = false;
-  bool fail_after_ = false;
+  std::atomic<bool> fail_before_ = false;
+  std::atomic<bool> fail_after_ = false;
 };
 
 }  // namespace tandem::store

@@ -1,5 +1,6 @@
 #include "coordinator/store/sqlite_store.h"
 
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -27,7 +28,7 @@ INSERT INTO meta VALUES ('generation', 0), ('revision', 0);
 
 // The statements of a commit, prepared once.
 struct Writes {
-  Statement begin, commit, rollback, generation, revision;
+  Statement begin, commit, rollback, generation, revision, trial;
   Statement job, event, request, worker, forget_request, forget_worker, drop_events;
 };
 
@@ -38,14 +39,16 @@ class SqliteStore : public Store {
 
   Result<Contents> Load(int64_t max_events) override;
   Status Commit(const std::vector<const Persist*>& batch) override;
+  Status Recover() override;
   Status health() const override { return failure_; }
 
  private:
+  // BEGIN, the generation, `write`, COMMIT; rolled back where one of them fails.
+  Status InTransaction(const std::function<Status()>& write);
   Status CheckGeneration();
   Status Write(const Persist& persist);
   Status WriteRows(const Persist& persist);
   Status Forget(const Persist& persist);
-  Status WriteAll(const std::vector<const Persist*>& batch);
   Status LoadJobs(std::vector<core::Job>* jobs);
   template <typename T>
   Status LoadBodies(const std::string& sql, Result<T> (*parse)(const std::string&),
@@ -159,11 +162,15 @@ Status SqliteStore::Write(const Persist& persist) {
   return Forget(persist);
 }
 
-Status SqliteStore::WriteAll(const std::vector<const Persist*>& batch) {
-  TANDEM_RETURN_IF_ERROR(writes_.begin->Run());
-  TANDEM_RETURN_IF_ERROR(CheckGeneration());
-  for (const Persist* persist : batch) TANDEM_RETURN_IF_ERROR(Write(*persist));
-  return writes_.commit->Run();
+Status SqliteStore::InTransaction(const std::function<Status()>& write) {
+  Status status = writes_.begin->Run();
+  if (!status.ok()) return status;
+  status = CheckGeneration();
+  if (status.ok()) status = write();
+  if (status.ok()) status = writes_.commit->Run();
+  // SQLite may have rolled back by itself, then this fails; `status` says what counts.
+  if (!status.ok()) static_cast<void>(writes_.rollback->Run());
+  return status;
 }
 
 Status SqliteStore::Commit(const std::vector<const Persist*>& batch) {
@@ -171,11 +178,18 @@ Status SqliteStore::Commit(const std::vector<const Persist*>& batch) {
   bool is_empty = true;
   for (const Persist* persist : batch) is_empty = is_empty && persist->empty();
   if (is_empty) return Status::Ok();
-  failure_ = WriteAll(batch).WithContext("the store cannot be written");
-  if (!failure_.ok()) {
-    // Fails too when the transaction has not begun; what counts is already in failure_.
-    [[maybe_unused]] const Status ignored = writes_.rollback->Run();
-  }
+  const auto write_all = [&]() -> Status {
+    for (const Persist* persist : batch) TANDEM_RETURN_IF_ERROR(Write(*persist));
+    return Status::Ok();
+  };
+  failure_ = InTransaction(write_all).WithContext("the store cannot be written");
+  return failure_;
+}
+
+Status SqliteStore::Recover() {
+  if (failure_.ok() || failure_.code() == Code::kDataLoss) return failure_;  // damage stays
+  TANDEM_RETURN_IF_ERROR(InTransaction([this] { return writes_.trial->Run(); }));
+  failure_ = Status::Ok();
   return failure_;
 }
 
@@ -194,6 +208,7 @@ Result<Writes> PrepareWrites(SqliteConnection& connection) {
       {&w.rollback, "ROLLBACK"},
       {&w.generation, "SELECT value FROM meta WHERE key='generation'"},
       {&w.revision, "UPDATE meta SET value=?1 WHERE key='revision'"},
+      {&w.trial, "UPDATE meta SET value=value WHERE key='revision'"},
       {&w.job, "INSERT OR REPLACE INTO jobs VALUES (?1, ?2, ?3, ?4)"},
       {&w.event, "INSERT INTO events VALUES (?1, ?2)"},
       {&w.request, "INSERT OR REPLACE INTO requests VALUES (?1, ?2)"},

@@ -68,6 +68,9 @@ struct CommandText {
     return "fence " + c.job + " below " + std::to_string(c.epoch);
   }
   std::string operator()(const core::AckAttempt& c) const { return "ack " + Text(c.attempt); }
+  std::string operator()(const core::AckHeartbeat& c) const {
+    return "heartbeat " + std::to_string(c.sequence) + " answered";
+  }
   std::string operator()(const core::ConfirmRegistration& c) const {
     return "registered, generation " + std::to_string(c.generation);
   }
@@ -140,11 +143,14 @@ core::WorkerRegistered Story::Register(const Command& c) {
   for (const std::string& attempt : Split(c.Option("live", ""), ',')) {
     event.live.push_back(Attempt(attempt));
   }
+  for (const std::string& attempt : Split(c.Option("ended", ""), ',')) {
+    event.ended.push_back(Attempt(attempt));
+  }
   return event;
 }
 
 core::HeartbeatReceived Story::Heartbeat(const Command& c) {
-  core::HeartbeatReceived event{c.Word(0), Connection(c.Word(0)), {}};
+  core::HeartbeatReceived event{c.Word(0), Connection(c.Word(0)), {}, c.Number("seq", 0)};
   for (size_t i = 1; i < c.words.size(); ++i) {
     event.attempts.push_back({Attempt(c.words[i]), true, {}, false});
   }

@@ -4,12 +4,12 @@
 //   create NAME [slots=N] [priority=N] [project=P] [request=ID] [digest=D]
 //       uids are u1, u2, ... in order
 //   cancel UID [etag=N]
-//   register W slots=N [inc=I] [live=u1/1,u2/1]     a new stream each time
+//   register W slots=N [inc=I] [live=u1/1,u2/1] [ended=u3/1]     a new stream each time
 //   disconnect W
 //   leaving W                                       the agent announces that it shuts down
 //   drain W
 //   undrain W
-//   heartbeat W [u1/1 ...]                          the attempts are reported as running
+//   heartbeat W [u1/1 ...] [seq=N]                  the attempts are reported as running
 //   running W u1/1
 //   progress W u1/1 stage=NAME index=N of=N step=N
 //   checkpoint W u1/1 stage=N step=N

@@ -43,7 +43,6 @@ void Agent::Crash() {
   is_up_ = false;
   ++truth_.agent_crashes;
   runs_.clear();
-  outbox_.clear();
   newest_.clear();
   inbox_.clear();
   network_.Break(stream_);
@@ -90,12 +89,13 @@ void Agent::Register() {
   event.incarnation = name_ + "-" + std::to_string(incarnation_);
   event.slots = slots_;
   for (const auto& [attempt, run] : runs_) event.live.push_back(attempt);
+  for (const auto& [attempt, cause] : outbox_) event.ended.push_back(attempt);
   Send(event);
 }
 
 void Agent::Beat() {
   if (stream_ != 0) {
-    core::HeartbeatReceived beat{name_, stream_, {}};
+    core::HeartbeatReceived beat{name_, stream_, {}, 0};
     for (const auto& [attempt, run] : runs_) {
       core::Progress progress;
       progress.stage = "finetune";

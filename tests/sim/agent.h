@@ -58,6 +58,7 @@ class Agent {
   void On(const core::StopAttempt& stop);
   void On(const core::FenceAttempts& fence);
   void On(const core::AckAttempt& ack) { outbox_.erase(ack.attempt); }
+  void On(const core::AckHeartbeat&) {}
   void On(const core::ConfirmRegistration&) {}
   void On(const core::RefuseConnection&) { network_.Break(stream_); }
 
@@ -81,7 +82,7 @@ class Agent {
   core::ConnectionId stream_ = 0;
   std::deque<core::Command> inbox_;
   std::map<core::AttemptRef, Run> runs_;
-  std::map<core::AttemptRef, core::Cause> outbox_;
+  std::map<core::AttemptRef, core::Cause> outbox_;  // on disk: it outlives the process
   std::map<core::JobUid, core::Epoch> newest_;  // launched or fenced: no older one may start
 };
 

@@ -43,6 +43,9 @@ void Agent::OnOpened(int64_t stream) {
   v1::ChannelRequest request;
   *request.mutable_register_() = config_.registration;
   for (const auto& [key, attempt] : attempts_) {
+  for (const auto& [key, status] : outbox_.pending()) {
+    *request.mutable_register_()->add_ended() = status.attempt();
+  }
     *request.mutable_register_()->add_live() = attempt->ref();
   }
   Send(std::move(request));

@@ -63,6 +63,8 @@ TEST(Lives, AfterKillMinusNineNothingIsLeftAndNoEndIsLost) {
   EXPECT_NE(again.incarnation(), incarnation);
   EXPECT_EQ(again.live_size(), 0);
   coordinator.Await("the unacknowledged end comes again", [&](const auto& said) {
+  ASSERT_EQ(again.ended_size(), 1) << "or its attempt would be taken for lost";
+  EXPECT_EQ(again.ended(0).job_uid(), "finished");
     return std::any_of(said.begin() + static_cast<long>(said_before), said.end(),
                        [](const auto& message) {
                          return message.attempt().attempt().job_uid() == "finished" &&

@@ -21,6 +21,7 @@ FakeAgent::FakeAgent(const std::shared_ptr<grpc::Channel>& channel, FakeAgentOpt
   registration.set_version("test");
   registration.set_device("cpu");
   for (const v1::AttemptRef& attempt : options_.live) *registration.add_live() = attempt;
+  for (const v1::AttemptRef& attempt : options_.ended) *registration.add_ended() = attempt;
   Send(first);
   reader_ = std::thread([this] { Read(); });
 }
@@ -167,6 +168,13 @@ void FakeAgent::WriteFile(const std::string& name, const std::string& content) {
 int FakeAgent::inspections() const {
   MutexLock lock(mu_);
   return inspections_;
+}
+
+int FakeAgent::Waiting(v1::ChannelResponse::MessageCase kind) const {
+  MutexLock lock(mu_);
+  return static_cast<int>(
+      std::count_if(commands_.begin(), commands_.end(),
+                    [kind](const v1::ChannelResponse& one) { return one.message_case() == kind; }));
 }
 
 grpc::Status FakeAgent::Disconnect() {

@@ -21,7 +21,7 @@ struct FakeAgentOptions {
   std::string worker = "w1";
   std::string incarnation = "first";
   int64_t slots = 1;
-  std::vector<v1::AttemptRef> live;
+  std::vector<v1::AttemptRef> live, ended;
   std::vector<v1::Violation> violations;  // the answer to every inspect
   bool answers_inspect = true;
   bool answers_logs = true;  // false: they wait for Await as commands do
@@ -46,6 +46,8 @@ class FakeAgent {
   // What a log file holds from now on.
   void WriteFile(const std::string& name, const std::string& content);
   int inspections() const;
+  // Commands of that kind that wait for Await.
+  int Waiting(v1::ChannelResponse::MessageCase kind) const;
   // Ends the stream as a lost connection does; the stream's status.
   grpc::Status Disconnect();
   // Waits until the coordinator has ended the stream.

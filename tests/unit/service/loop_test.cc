@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <future>
+#include <thread>
 
 #include "coordinator/store/memory_store.h"
 
@@ -21,8 +22,11 @@ class NullSink : public EffectSink {
   void Publish(const core::State&, const core::Effects& effects) override {
     published += static_cast<int>(effects.persist.events.size());
   }
-  void Command(const core::Command&) override {}
+  void Command(const core::Command& command) override {
+    refused += std::holds_alternative<core::RefuseConnection>(command.what) ? 1 : 0;
+  }
   std::atomic<int> published{0};
+  std::atomic<int> refused{0};
 };
 
 // Commits wait until the gate opens, and are counted.
@@ -35,6 +39,7 @@ class GatedStore : public store::Store {
     ++commits;
     return memory_.Commit(batch);
   }
+  Status Recover() override { return memory_.Recover(); }
   Status health() const override { return memory_.health(); }
 
   std::promise<void>
@@ -112,22 +117,67 @@ TEST(Loop, AFullQueueIsRefusedAtOnce) {
   EXPECT_TRUE(Wait(first).ok());
 }
 
-TEST(Loop, AFailedCommitLatches) {
-  store::MemoryStore store(std::make_shared<store::Rows>());
-  NullSink sink;
-  Metrics metrics("test");
-  Loop loop(store, sink, metrics, Clock::System());
-  ASSERT_TRUE(loop.Start({}).ok());
-  auto good = AskToCreate(loop, 0);
-  EXPECT_TRUE(Wait(good).ok());
-  EXPECT_TRUE(loop.healthy());
-  store.FailNextCommit(/*after_writing=*/false);
-  auto lost = AskToCreate(loop, 1);
-  EXPECT_EQ(Wait(lost).code(), Code::kUnavailable);
-  EXPECT_FALSE(loop.healthy());
-  EXPECT_EQ(sink.published, 1) << "what was not committed is not shown";
-  auto later = AskToCreate(loop, 2);
-  EXPECT_EQ(Wait(later).code(), Code::kUnavailable);
+// A loop over rows that outlive it, whose store has just failed to commit job 1.
+class FailedLoopTest : public testing::Test {
+ protected:
+  void Fail(bool after_writing) {
+    ASSERT_TRUE(loop_.Start({}).ok());
+    core::WorkerRegistered worker;
+    worker.worker = "w1";
+    worker.connection = 1;
+    worker.incarnation = "a";
+    worker.slots = 1;
+    ASSERT_TRUE(loop_.Post(worker).ok());
+    auto good = AskToCreate(loop_, 0);
+    ASSERT_TRUE(Wait(good).ok());
+    ASSERT_TRUE(loop_.healthy());
+    before_ = sink_.published;
+    store_.FailNextCommit(after_writing);
+    auto lost = AskToCreate(loop_, 1);
+    EXPECT_EQ(Wait(lost).code(), Code::kUnavailable);
+    EXPECT_FALSE(loop_.healthy());
+    EXPECT_EQ(sink_.published, before_) << "what was not committed is not shown";
+    auto later = AskToCreate(loop_, 2);
+    EXPECT_EQ(Wait(later).code(), Code::kUnavailable);
+  }
+
+  void AwaitRecovery() {
+    store_.Heal();
+    const int64_t deadline_ms = Clock::System().MonotonicMs() + kPatience.count() * 1000;
+    while (!loop_.healthy()) {
+      ASSERT_LT(Clock::System().MonotonicMs(), deadline_ms) << "the store is not tried again";
+      std::this_thread::yield();
+    }
+  }
+
+  const std::shared_ptr<store::Rows> rows_ = std::make_shared<store::Rows>();
+  store::MemoryStore store_{rows_};
+  NullSink sink_;
+  Metrics metrics_{"test"};
+  Loop loop_{store_, sink_, metrics_, Clock::System()};
+  int before_ = 0;
+};
+
+TEST_F(FailedLoopTest, WhatWasNotCommittedIsForgottenOnceTheStoreTakesWritesAgain) {
+  Fail(/*after_writing=*/false);
+  AwaitRecovery();
+  EXPECT_EQ(sink_.published, before_);
+  EXPECT_EQ(sink_.refused, 1) << "the agent must register with the state as it is now";
+  auto again = AskToCreate(loop_, 1);
+  EXPECT_TRUE(Wait(again).ok()) << "memory was ahead: it still knew the uid";
+  loop_.Stop();
+  EXPECT_EQ(rows_->jobs.size(), 2u);
+  EXPECT_EQ(sink_.published, before_ + 1);
+}
+
+TEST_F(FailedLoopTest, WhatReachedTheDiskAllTheSameIsShownAfterwards) {
+  Fail(/*after_writing=*/true);
+  AwaitRecovery();
+  EXPECT_EQ(sink_.published, before_ + 1) << "job 1 is on the disk";
+  auto again = AskToCreate(loop_, 1);
+  EXPECT_FALSE(Wait(again).ok()) << "its uid is in use";
+  loop_.Stop();
+  EXPECT_EQ(rows_->jobs.size(), 2u);
 }
 
 TEST(Loop, AStopAnswersWhoWaits) {

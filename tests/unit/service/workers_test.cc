@@ -156,6 +156,64 @@ TEST(Workers, ARestartedAgentGetsANewEpoch) {
   EXPECT_EQ(fresh.AwaitLaunch().attempt().epoch(), 2);
 }
 
+// Its end was on the agent's disk and not acknowledged when the agent was killed.
+TEST(Workers, ARestartedAgentThatHoldsTheEndRunsNothingAgain) {
+  ServedCoordinator served;
+  auto agent = std::make_unique<FakeAgent>(served.channel());
+  served.MustCreate("held");
+  const v1::Launch launch = agent->AwaitLaunch();
+  agent->SendRunning(launch.attempt(), 1);
+  served.AwaitState("held", v1::JOB_STATE_RUNNING);
+  FakeAgentOptions restarted;
+  restarted.incarnation = "second";
+  restarted.ended = {launch.attempt()};
+  FakeAgent fresh(served.channel(), restarted);
+  fresh.Await(v1::ChannelResponse::kRegistered);
+  fresh.SendEnded(launch.attempt(), "OK");
+  fresh.Await(v1::ChannelResponse::kAttemptAck);
+  EXPECT_EQ(served.AwaitState("held", v1::JOB_STATE_SUCCEEDED).epoch(), 1);
+}
+
+// Asks the state thread for a change that it refuses anyway, until that is its answer: ABORTED
+// while the store takes writes, else UNAVAILABLE.
+void AwaitRefusal(ServedCoordinator& served, const std::string& job, grpc::StatusCode code) {
+  const int64_t deadline_ms = Clock::System().MonotonicMs() + kPatience.count() * 1000;
+  v1::Job ignored;
+  while (served.Cancel(job, &ignored, /*etag=*/"1").error_code() != code) {
+    ASSERT_LT(Clock::System().MonotonicMs(), deadline_ms) << "no refusal with code " << code;
+  }
+}
+
+// The agent forgets a commit once a later heartbeat is answered: the answer must not come before
+// the commit is durable.
+TEST(Workers, AHeartbeatIsNotAnsweredBeforeWhatWasSaidBeforeItIsDurable) {
+  ServedCoordinator served;
+  auto agent = std::make_unique<FakeAgent>(served.channel());
+  served.MustCreate("full-disk");
+  const v1::Launch launch = agent->AwaitLaunch();
+  agent->SendRunning(launch.attempt(), 1);
+  served.AwaitState("full-disk", v1::JOB_STATE_RUNNING);
+  served.store().FailNextCommit(/*after_writing=*/false);
+  v1::ChannelRequest commit;
+  *commit.mutable_checkpoint()->mutable_attempt() = launch.attempt();
+  commit.mutable_checkpoint()->set_stage_index(1);
+  commit.mutable_checkpoint()->set_step(5);
+  agent->Send(commit);
+  agent->Heartbeat({launch.attempt()});
+  AwaitRefusal(served, "full-disk", grpc::UNAVAILABLE);
+  served.store().Heal();
+  AwaitRefusal(served, "full-disk", grpc::ABORTED);
+  EXPECT_FALSE(agent->AwaitEnd().ok()) << "the coordinator has loaded its store anew";
+  EXPECT_EQ(agent->Waiting(v1::ChannelResponse::kHeartbeatAck), 0);
+
+  FakeAgentOptions same;
+  same.live = {launch.attempt()};
+  FakeAgent back(served.channel(), same);
+  back.Send(commit);
+  RunToSuccess(back, launch);
+  EXPECT_EQ(served.AwaitState("full-disk", v1::JOB_STATE_SUCCEEDED).epoch(), 1);
+}
+
 TEST(Workers, AFormerIncarnationIsRefusedWithTheWayOut) {
   ServedCoordinator served;
   FakeAgent first(served.channel());

@@ -138,6 +138,7 @@ TEST_P(StoreTest, ASecondWriterStopsTheFirst) {
   const Status status = first->Commit({&two});
   EXPECT_EQ(status.code(), Code::kAborted) << status.ToString();
   EXPECT_EQ(first->health().code(), Code::kAborted);
+  EXPECT_EQ(first->Recover().code(), Code::kAborted) << "it must never write again";
   EXPECT_TRUE(second->Commit({&two}).ok());
   EXPECT_EQ(LoadAll(*second).loaded.revision, 2);
 }

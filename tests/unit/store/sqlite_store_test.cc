@@ -117,7 +117,7 @@ TEST(SqliteStore, RefusesOthersDatabases) {
 }
 
 // The file may not grow any more: as on a full disk.
-TEST(SqliteStore, AFailedCommitLatches) {
+TEST(SqliteStore, AFailedCommitLatchesUntilThereIsRoomAgain) {
   TemporaryFolder folder;
   const std::string path = folder.File("tandem.db");
   const pid_t child = fork();
@@ -126,7 +126,9 @@ TEST(SqliteStore, AFailedCommitLatches) {
     const core::Persist first = SamplePersist(1);
     if (!store.ok() || !(*store)->Commit({&first}).ok()) _exit(1);
     signal(SIGXFSZ, SIG_IGN);
-    const rlimit limit{64 * 1024, 64 * 1024};
+    rlimit room{};
+    getrlimit(RLIMIT_FSIZE, &room);
+    const rlimit limit{64 * 1024, room.rlim_max};
     if (setrlimit(RLIMIT_FSIZE, &limit) != 0) _exit(2);
     core::Persist big = SamplePersist(2);
     big.jobs[0].spec = core::MakeBlob(std::string(1 << 20, 's'));
@@ -134,7 +136,12 @@ TEST(SqliteStore, AFailedCommitLatches) {
     if (failure.ok()) _exit(3);
     const core::Persist small = SamplePersist(2);
     if ((*store)->Commit({&small}).code() != failure.code()) _exit(4);
-    _exit((*store)->health().ok() ? 5 : 0);
+    if ((*store)->health().ok()) _exit(5);
+    // Room again, as after something was deleted.
+    if (setrlimit(RLIMIT_FSIZE, &room) != 0) _exit(6);
+    if (!(*store)->Recover().ok() || !(*store)->health().ok()) _exit(7);
+    if ((*store)->Load(10)->loaded.revision != 1) _exit(8);
+    _exit((*store)->Commit({&small}).ok() ? 0 : 9);
   }
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
@@ -143,7 +150,7 @@ TEST(SqliteStore, AFailedCommitLatches) {
 
   Result<std::unique_ptr<Store>> store = OpenSqliteStore(path);
   ASSERT_TRUE(store.ok()) << store.status().ToString();
-  EXPECT_EQ((*store)->Load(10)->loaded.revision, 1);
+  EXPECT_EQ((*store)->Load(10)->loaded.revision, 2);
 }
 
 }  // namespace
