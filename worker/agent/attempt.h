@@ -38,6 +38,7 @@ struct AttemptConfig {
   int64_t threads_per_slot = 1;
   int64_t hang_ms = 120'000;
   int64_t stop_ms = 60'000;
+  int64_t log_bytes = 64 << 20;  // kept of each log file's end
 };
 
 struct AttemptTools {
@@ -106,6 +107,7 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
   void OnReportDone(ChildExit exit);
   bool ReadReport();  // false: it has finished the attempt
   void CheckDeadlines();
+  void BoundLogsSoon();
   void RemoveScratch() const;
   PythonCommand PythonCommandFor(const std::string& name, const std::string& module) const;
   // Runs `work` as an errand and `then` with its result on the loop, if the attempt still is in
@@ -133,6 +135,7 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
   std::unique_ptr<RankSocket> socket_;
   LaunchHandle gang_ = 0;  // 0: none lives
   GangEnd gang_end_;
+  int64_t next_log_look_ms_ = 0;
   int64_t stop_deadline_ms_ = 0;  // 0: not stopping
   std::string stop_reason_;
   v1::AttemptStatus end_;  // grows; complete in kEnded

@@ -17,27 +17,14 @@ namespace {
 // A socket's path has at most 107 bytes; below the runtime folder we need about 30.
 constexpr size_t kMaxRuntimeBytes = 72;
 
-bool IsName(const std::string& name) {
-  return !name.empty() && name.size() <= 63 && name[0] != '.' &&
-         std::all_of(name.begin(), name.end(), [](unsigned char c) {
-           return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.';
-         });
-}
-
 std::string FromEnvironment(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? "" : value;
 }
 
-std::string HostName() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return std::string(name).substr(0, 63);
-}
-
 void FillDefaults(AgentFlags& flags, const std::string& binary_folder) {
   const auto root = AbsolutePath(JoinPath(binary_folder, "../.."));
-  if (flags.name.empty()) flags.name = HostName();
+  if (flags.name.empty()) flags.name = HostName().substr(0, kMaxNameBytes);
   if (flags.python.empty()) flags.python = FromEnvironment("TANDEM_PYTHON");
   if (flags.python.empty()) flags.python = root + "/.venv/bin/python";
   flags.python_path = FromEnvironment("TANDEM_PYTHONPATH");
@@ -69,8 +56,9 @@ void Check(const AgentFlags& flags, std::vector<std::string>& errors) {
     errors.push_back("--work is '" + flags.work + "', which is a file; must be a folder");
   }
   if (!IsName(flags.name)) {
-    errors.push_back("--name is '" + flags.name +
-                     "'; must be 1 to 63 letters, digits, '-', '_' or '.', not starting with '.'");
+    errors.push_back(
+        "--name is '" + flags.name +
+        "'; must be 1 to 63 letters, digits, '-', '_' or '.', starting with a letter or digit");
   }
   CheckServedAddress(flags.metrics, "--metrics", errors);
   if (flags.runtime.size() > kMaxRuntimeBytes) {
@@ -89,10 +77,16 @@ void Check(const AgentFlags& flags, std::vector<std::string>& errors) {
 
 }  // namespace
 
+std::string HostName() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
 ParsedFlags ParseFlags(int argc, const char* const* argv, const std::string& binary_folder) {
   ParsedFlags parsed;
   AgentFlags& flags = parsed.flags;
-  std::string slots, threads, hang, orphan, stop;
+  std::string slots, threads, hang, orphan, stop, log;
   CLI::App app("tandem-worker: runs the attempts that a coordinator places on this machine.");
   app.add_option("--coordinator", flags.coordinator, "the coordinator's HOST:PORT");
   app.add_option("--work", flags.work, "folder for jobs, checkpoints and results");
@@ -109,6 +103,7 @@ ParsedFlags ParseFlags(int argc, const char* const* argv, const std::string& bin
   app.add_option("--orphan-minutes", orphan,
                  "stop when the coordinator is silent for this long [30]");
   app.add_option("--stop-seconds", stop, "how long a checkpoint before a stop may take [60]");
+  app.add_option("--log-mib", log, "MiB kept of the end of each log file [64]");
   app.set_version_flag("--version", "tandem-worker " TANDEM_VERSION);
   try {
     app.parse(argc, argv);
@@ -126,6 +121,7 @@ ParsedFlags ParseFlags(int argc, const char* const* argv, const std::string& bin
   ReadNumberFlag(hang, "--hang-seconds", {1, 86400, 1000}, flags.hang_ms, parsed.errors);
   ReadNumberFlag(orphan, "--orphan-minutes", {1, 10080, 60'000}, flags.orphan_ms, parsed.errors);
   ReadNumberFlag(stop, "--stop-seconds", {1, 86400, 1000}, flags.stop_ms, parsed.errors);
+  ReadNumberFlag(log, "--log-mib", {1, 1 << 20, 1 << 20}, flags.log_bytes, parsed.errors);
   FillDefaults(flags, binary_folder);
   Check(flags, parsed.errors);
   return parsed;

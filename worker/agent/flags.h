@@ -22,6 +22,7 @@ struct AgentFlags {
   int64_t hang_ms = 120'000;        // ranks without progress for this long are killed
   int64_t orphan_ms = 30 * 60'000;  // attempts of a coordinator silent for this long are stopped
   int64_t stop_ms = 60'000;         // how long a checkpoint before a stop may take
+  int64_t log_bytes = 64 << 20;     // kept of the end of each log file of a running attempt
 };
 
 struct ParsedFlags {
@@ -29,6 +30,9 @@ struct ParsedFlags {
   std::vector<std::string> errors;  // all of them, each a sentence
   std::string help;                 // set: print it and exit 0 (also for --version)
 };
+
+// This machine's.
+std::string HostName();
 
 // Looks at the environment (TANDEM_PYTHON, TANDEM_PYTHONPATH) and at what lies beside
 // `binary_folder`.

@@ -1,10 +1,15 @@
 #include "worker/agent/log_reader.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
-#include <fstream>
 
 #include "base/files.h"
+#include "worker/agent/log_bound.h"
 
 namespace tandem::agent {
 namespace {
@@ -12,10 +17,6 @@ namespace {
 bool IsPlainName(const std::string& name) {
   return !name.empty() && name[0] != '.' && name.find('/') == std::string::npos &&
          name.find('\0') == std::string::npos;
-}
-
-bool IsLog(const std::string& name) {
-  return name.ends_with(".out") || name.ends_with(".err");
 }
 
 int64_t NewestEpoch(const std::string& attempts_folder) {
@@ -28,24 +29,41 @@ int64_t NewestEpoch(const std::string& attempts_folder) {
   return newest;
 }
 
-void ReadPart(const std::string& path, const v1::ReadLogs& request, v1::LogChunk& chunk) {
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
-  if (!file) {
-    chunk.set_error("cannot read " + path);
-    return;
-  }
-  const int64_t size = file.tellg();
+// At or behind `offset`: where the file has bytes, past a hole that log_bound.h has made.
+int64_t FirstKept(int fd, int64_t offset, int64_t size) {
+  const int64_t kept = lseek(fd, offset, SEEK_DATA);
+  if (kept >= 0) return kept;
+  return errno == ENXIO ? size : offset;
+}
+
+void ReadPartOf(int fd, const v1::ReadLogs& request, v1::LogChunk& chunk) {
+  struct stat info {};
+  fstat(fd, &info);
+  const int64_t size = info.st_size;
   int64_t offset = std::clamp<int64_t>(request.offset(), 0, size);
   if (offset == 0 && request.tail_bytes() > 0) {
     offset = std::max<int64_t>(0, size - request.tail_bytes());
   }
-  std::string bytes(static_cast<size_t>(std::min(size - offset, kMaxChunkBytes)), '\0');
-  file.seekg(offset);
-  file.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  bytes.resize(static_cast<size_t>(std::max<std::streamsize>(0, file.gcount())));
-  chunk.set_next_offset(offset + static_cast<int64_t>(bytes.size()));
+  const int64_t kept = FirstKept(fd, offset, size);
+  if (kept > offset) {
+    chunk.set_data("(" + std::to_string(kept - offset) + " bytes of this log are not kept)\n");
+  }
+  std::string bytes(static_cast<size_t>(std::min(size - kept, kMaxChunkBytes)), '\0');
+  const ssize_t got = pread(fd, bytes.data(), bytes.size(), kept);
+  bytes.resize(static_cast<size_t>(std::max<ssize_t>(0, got)));
+  chunk.set_next_offset(kept + static_cast<int64_t>(bytes.size()));
   chunk.set_end_of_file(chunk.next_offset() >= size);
-  chunk.set_data(std::move(bytes));
+  chunk.mutable_data()->append(bytes);
+}
+
+void ReadPart(const std::string& path, const v1::ReadLogs& request, v1::LogChunk& chunk) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) {
+    chunk.set_error("cannot read " + path);
+    return;
+  }
+  ReadPartOf(fd, request, chunk);
+  close(fd);
 }
 
 void ReadReport(const std::string& job_folder, const v1::ReadLogs& request, v1::LogChunk& chunk) {
@@ -86,11 +104,11 @@ v1::LogChunk ReadChunk(const std::string& jobs_folder, const v1::ReadLogs& reque
     return chunk;
   }
   for (const std::string& name : *names) {
-    if (IsLog(name)) chunk.add_files(name);
+    if (IsLogName(name)) chunk.add_files(name);
   }
   if (request.file().empty()) {
     chunk.set_end_of_file(true);
-  } else if (!IsPlainName(request.file()) || !IsLog(request.file())) {
+  } else if (!IsPlainName(request.file()) || !IsLogName(request.file())) {
     chunk.set_error("'" + request.file() + "' is not a log file of an attempt");
   } else {
     ReadPart(JoinPath(folder, request.file()), request, chunk);

@@ -15,7 +15,8 @@ inline constexpr int64_t kMaxChunkBytes = 1 << 20;
 
 // epoch 0: the newest attempt here. No file and no report_format: `files` alone. tail_bytes counts
 // only at offset 0. end_of_file: the chunk reaches the file's present end; a file that grows has
-// more at next_offset later.
+// more at next_offset later. Where the beginning is not kept any more (log_bound.h), a line says
+// so.
 v1::LogChunk ReadChunk(const std::string& jobs_folder, const v1::ReadLogs& request);
 
 }  // namespace tandem::agent

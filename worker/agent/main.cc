@@ -36,12 +36,6 @@ std::string NewIncarnation(const Clock& clock) {
       .substr(0, 16);
 }
 
-std::string HostName() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
-
 AgentConfig ConfigOf(const AgentFlags& flags, const std::string& worker_folder,
                      const std::string& metrics_address, const Clock& clock) {
   AgentConfig config;
@@ -63,7 +57,8 @@ AgentConfig ConfigOf(const AgentFlags& flags, const std::string& worker_folder,
                      .python_path = flags.python_path,
                      .threads_per_slot = flags.threads_per_slot,
                      .hang_ms = flags.hang_ms,
-                     .stop_ms = flags.stop_ms};
+                     .stop_ms = flags.stop_ms,
+                     .log_bytes = flags.log_bytes};
   return config;
 }
 

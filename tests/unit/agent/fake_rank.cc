@@ -3,6 +3,7 @@
 //
 //   ok, no-report          trains one stage, exports (or forgets to), leaves with 0
 //   train                  steps until it is told to stop; then a checkpoint and code 15
+//   chatty                 train, after 4 MiB on stderr
 //   hang                   says hello and nothing more, whatever it is told
 //   code-N-KIND            says `fatal` of that kind ("none": nothing), leaves with code N
 //   daemon                 leaves a grandchild in a session of its own behind, then code 14
@@ -46,7 +47,9 @@ class Rank {
     if (what == "hang") return Hang();
     if (what == "daemon") return LeaveDaemon();
     if (what.rfind("code-", 0) == 0) return LeaveWithCode(what.substr(5));
-    return what == "train" ? TrainUntilStopped() : TrainAndExport(what == "no-report");
+    if (what == "chatty") Chat();
+    return what == "train" || what == "chatty" ? TrainUntilStopped()
+                                               : TrainAndExport(what == "no-report");
   }
 
  private:
@@ -94,6 +97,11 @@ class Rank {
       if (got <= 0) _exit(15);
       buffer_.append(bytes, static_cast<size_t>(got));
     }
+  }
+
+  static void Chat() {
+    const std::string line(1023, 'x');
+    for (int i = 0; i < 4096; ++i) std::fprintf(stderr, "%s\n", line.c_str());
   }
 
   static int Hang() {

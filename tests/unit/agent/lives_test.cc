@@ -1,5 +1,6 @@
 // The agent's own lives: lost streams, kill -9, drains, hangs, and starts that must be refused.
 #include <signal.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 
@@ -62,9 +63,9 @@ TEST(Lives, AfterKillMinusNineNothingIsLeftAndNoEndIsLost) {
   EXPECT_FALSE(PathExists(runtime)) << "its sockets and temporary files";
   EXPECT_NE(again.incarnation(), incarnation);
   EXPECT_EQ(again.live_size(), 0);
-  coordinator.Await("the unacknowledged end comes again", [&](const auto& said) {
   ASSERT_EQ(again.ended_size(), 1) << "or its attempt would be taken for lost";
   EXPECT_EQ(again.ended(0).job_uid(), "finished");
+  coordinator.Await("the unacknowledged end comes again", [&](const auto& said) {
     return std::any_of(said.begin() + static_cast<long>(said_before), said.end(),
                        [](const auto& message) {
                          return message.attempt().attempt().job_uid() == "finished" &&
@@ -104,6 +105,20 @@ TEST(Lives, RanksWithoutProgressAreKilled) {
   EXPECT_EQ(end.cause(), "HANG");
   EXPECT_NE(end.detail().find("no progress for 1 s"), std::string::npos) << end.detail();
   EXPECT_EQ(CountMarked(work), 0u);
+}
+
+TEST(Lives, LogsOfALongAttemptDoNotFillTheDisk) {
+  const std::string work = TemporaryFolder();
+  FakeCoordinator coordinator;
+  const WorkerProcess worker(work, coordinator.address(), {"--log-mib", "1"});
+  coordinator.AwaitRegistration(1);
+  coordinator.Launch("long", 1, "chatty");
+  coordinator.AwaitTraining("long", 1);
+  const std::string log = work + "/jobs/long/attempts/1/rank-0.err";
+  struct stat info {};
+  AwaitTrue("the log's beginning is given back",
+            [&] { return stat(log.c_str(), &info) == 0 && info.st_blocks * 512 <= 5 << 18; });
+  EXPECT_EQ(info.st_size, 4 << 20) << "what follows it keeps its offset";
 }
 
 TEST(Lives, ACheckpointThatTakesTooLongIsNotWaitedFor) {

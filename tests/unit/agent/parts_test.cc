@@ -1,5 +1,6 @@
 // The agent's parts that need no process: flags, causes, the plan, the outbox, logs.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <nlohmann/json.hpp>
 
@@ -9,6 +10,7 @@
 #include "worker/agent/exit_cause.h"
 #include "worker/agent/flags.h"
 #include "worker/agent/local_launcher.h"
+#include "worker/agent/log_bound.h"
 #include "worker/agent/log_reader.h"
 #include "worker/agent/outbox.h"
 #include "worker/agent/plan_builder.h"
@@ -38,6 +40,17 @@ TEST(Flags, AllThatIsWrongIsSaidAtOnce) {
   EXPECT_EQ(parsed.errors.size(), 9u) << all;
   EXPECT_FALSE(Parsed({"--frobnicate"}).errors.empty());
   EXPECT_FALSE(Parsed({"--help"}).help.empty());
+}
+
+// The coordinator would refuse the registration, for ever.
+TEST(Flags, ANameThatNoCoordinatorTakesIsRefusedAtTheStart) {
+  for (const char* name : {"_w", "-w", ".w"}) {
+    const std::string flag = std::string("--name=") + name;
+    std::string all;
+    for (const std::string& error : Parsed({flag.c_str()}).errors) all += error;
+    EXPECT_NE(all.find("starting with a letter or digit"), std::string::npos)
+        << name << ": " << all;
+  }
 }
 
 TEST(ExitCause, APeersLossIsNotTheCauseWhenOneKnowsBetter) {
@@ -208,6 +221,43 @@ TEST(LogReader, PagesTailsAndRefuses) {
     request.set_job_uid(uid);
     EXPECT_NE(ReadChunk(jobs, request).error(), "") << uid;
   }
+}
+
+// Bytes that the file occupies on the disk.
+int64_t Occupied(const std::string& path) {
+  struct stat info {};
+  return stat(path.c_str(), &info) == 0 ? info.st_blocks * 512 : -1;
+}
+
+TEST(LogBound, KeepsTheEndAndItsOffsetsAndReadersSkipTheRest) {
+  const std::string jobs = TemporaryFolder();
+  const std::string attempt = jobs + "/u/attempts/1";
+  ASSERT_TRUE(MakeFolders(attempt).ok());
+  std::string text;
+  for (int i = 0; i < 40'000; ++i) text += "line " + std::to_string(i) + "\n";
+  constexpr int64_t kKept = 64 * 1024;
+  const auto size = static_cast<int64_t>(text.size());
+  ASSERT_GT(size, 4 * kKept);
+  for (const char* name : {"rank-0.err", "plan.json"}) {
+    ASSERT_TRUE(WriteFileDurably(attempt + "/" + name, text).ok());
+  }
+  ASSERT_TRUE(BoundLogs(attempt, kKept).ok()) << "the test's file system has no holes";
+  EXPECT_LE(Occupied(attempt + "/rank-0.err"), kKept + kKept / 4);
+  EXPECT_GE(Occupied(attempt + "/plan.json"), size) << "no log";
+  v1::ReadLogs request;
+  request.set_job_uid("u");
+  request.set_epoch(1);
+  request.set_file("rank-0.err");
+  v1::LogChunk chunk = ReadChunk(jobs, request);
+  const std::string note = chunk.data().substr(0, chunk.data().find('\n') + 1);
+  EXPECT_TRUE(note.ends_with(" bytes of this log are not kept)\n")) << note;
+  const std::string rest = chunk.data().substr(note.size());
+  EXPECT_GE(static_cast<int64_t>(rest.size()), kKept);
+  EXPECT_TRUE(text.ends_with(rest)) << "not a byte of the hole";
+  EXPECT_EQ(chunk.next_offset(), size);
+  EXPECT_TRUE(chunk.end_of_file());
+  request.set_offset(size - 100);  // a follower's
+  EXPECT_EQ(ReadChunk(jobs, request).data(), text.substr(text.size() - 100));
 }
 
 TEST(AttemptFiles, LinesOfPrepareAreReadWithoutTrust) {
