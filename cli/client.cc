@@ -56,6 +56,18 @@ Status Client::ToStatus(const grpc::Status& status) const {
   return own;
 }
 
+template <typename Stub, typename Request, typename Response>
+Result<Response> Client::Call(Stub& stub,
+                              grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                                           Response*),
+                              const Request& request) const {
+  grpc::ClientContext context;
+  SetDeadline(context);
+  Response response;
+  TANDEM_RETURN_IF_ERROR(ToStatus((stub.*method)(&context, request, &response)));
+  return response;
+}
+
 Result<v1::Job> Client::CreateJob(const v1::CreateJobRequest& request) {
   const auto give_up = std::chrono::steady_clock::now() + kCreatePatience;
   for (;;) {
@@ -72,23 +84,16 @@ Result<v1::Job> Client::CreateJob(const v1::CreateJobRequest& request) {
 }
 
 Result<v1::Job> Client::GetJob(const std::string& name) {
-  grpc::ClientContext context;
-  SetDeadline(context);
   v1::GetJobRequest request;
   request.set_name(name);
-  v1::Job job;
-  TANDEM_RETURN_IF_ERROR(ToStatus(jobs_->GetJob(&context, request, &job)));
-  return job;
+  return Call(*jobs_, &v1::JobService::Stub::GetJob, request);
 }
 
 Result<v1::ListJobsResponse> Client::ListJobs(const v1::ListJobsRequest& request) {
   v1::ListJobsResponse all;
   v1::ListJobsRequest page = request;
   for (int pages = 0; pages < kMaxPages; ++pages) {
-    grpc::ClientContext context;
-    SetDeadline(context);
-    v1::ListJobsResponse response;
-    TANDEM_RETURN_IF_ERROR(ToStatus(jobs_->ListJobs(&context, page, &response)));
+    TANDEM_ASSIGN_OR_RETURN(auto response, Call(*jobs_, &v1::JobService::Stub::ListJobs, page));
     for (auto& job : *response.mutable_jobs()) all.add_jobs()->Swap(&job);
     if (response.next_page_token().empty()) break;
     page.set_page_token(response.next_page_token());
@@ -97,44 +102,40 @@ Result<v1::ListJobsResponse> Client::ListJobs(const v1::ListJobsRequest& request
 }
 
 Result<v1::Job> Client::CancelJob(const std::string& name) {
-  grpc::ClientContext context;
-  SetDeadline(context);
   v1::CancelJobRequest request;
   request.set_name(name);
   request.set_request_id(NewRequestId());
-  v1::Job job;
-  TANDEM_RETURN_IF_ERROR(ToStatus(jobs_->CancelJob(&context, request, &job)));
-  return job;
+  return Call(*jobs_, &v1::JobService::Stub::CancelJob, request);
 }
 
 Result<v1::ListEventsResponse> Client::ListEvents(const std::string& name) {
-  grpc::ClientContext context;
-  SetDeadline(context);
   v1::ListEventsRequest request;
   request.set_name(name);
-  v1::ListEventsResponse response;
-  TANDEM_RETURN_IF_ERROR(ToStatus(jobs_->ListEvents(&context, request, &response)));
-  return response;
+  return Call(*jobs_, &v1::JobService::Stub::ListEvents, request);
 }
 
 Result<v1::GetReportResponse> Client::GetReport(const std::string& name,
                                                 const std::string& format) {
-  grpc::ClientContext context;
-  SetDeadline(context);
   v1::GetReportRequest request;
   request.set_name(name);
   request.set_format(format);
-  v1::GetReportResponse response;
-  TANDEM_RETURN_IF_ERROR(ToStatus(jobs_->GetReport(&context, request, &response)));
-  return response;
+  return Call(*jobs_, &v1::JobService::Stub::GetReport, request);
 }
 
 Result<v1::ListWorkersResponse> Client::ListWorkers() {
-  grpc::ClientContext context;
-  SetDeadline(context);
-  v1::ListWorkersResponse response;
-  TANDEM_RETURN_IF_ERROR(ToStatus(fleet_->ListWorkers(&context, {}, &response)));
-  return response;
+  return Call(*fleet_, &v1::FleetService::Stub::ListWorkers, v1::ListWorkersRequest());
+}
+
+Result<v1::Worker> Client::DrainWorker(const std::string& name) {
+  v1::DrainWorkerRequest request;
+  request.set_name(name);
+  return Call(*fleet_, &v1::FleetService::Stub::DrainWorker, request);
+}
+
+Result<v1::Worker> Client::UndrainWorker(const std::string& name) {
+  v1::UndrainWorkerRequest request;
+  request.set_name(name);
+  return Call(*fleet_, &v1::FleetService::Stub::UndrainWorker, request);
 }
 
 std::unique_ptr<grpc::ClientReader<v1::WatchJobsResponse>> Client::WatchJobs(

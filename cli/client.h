@@ -26,6 +26,9 @@ class Client {
   Result<v1::ListEventsResponse> ListEvents(const std::string& name);
   Result<v1::GetReportResponse> GetReport(const std::string& name, const std::string& format);
   Result<v1::ListWorkersResponse> ListWorkers();
+  // name: "workers/x" or "x".
+  Result<v1::Worker> DrainWorker(const std::string& name);
+  Result<v1::Worker> UndrainWorker(const std::string& name);
 
   // Streams: the caller owns the context, and cancels it to stop.
   std::unique_ptr<grpc::ClientReader<v1::WatchJobsResponse>> WatchJobs(
@@ -37,6 +40,13 @@ class Client {
   const std::string& server() const { return server_; }
 
  private:
+  // One call of one stub, with the deadline.
+  template <typename Stub, typename Request, typename Response>
+  Result<Response> Call(Stub& stub,
+                        grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                                     Response*),
+                        const Request& request) const;
+
   const std::string server_;
   std::unique_ptr<v1::JobService::Stub> jobs_;
   std::unique_ptr<v1::FleetService::Stub> fleet_;

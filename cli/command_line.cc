@@ -26,10 +26,11 @@ std::vector<std::string> VerbNames(const CLI::App& app) {
 // "" or what to say about a first word that is no verb.
 std::string UnknownVerb(const CLI::App& app, const std::vector<std::string>& arguments) {
   for (size_t i = 0; i < arguments.size(); ++i) {
-    if (arguments[i] == "--server") ++i;
-    if (arguments[i < arguments.size() ? i : 0].starts_with('-') ||
-        (i > 0 && arguments[i - 1] == "--server"))
+    if (arguments[i] == "--server") {
+      ++i;  // its value
       continue;
+    }
+    if (arguments[i].starts_with('-')) continue;
     const auto names = VerbNames(app);
     if (std::ranges::find(names, arguments[i]) != names.end()) return "";
     const std::string near = NearestName(arguments[i], names);
@@ -47,6 +48,7 @@ int RunCommandLine(const std::vector<std::string>& words, Interrupts& interrupts
   Invocation invocation;
   invocation.interrupts = &interrupts;
   invocation.words = words;
+  app.set_version_flag("--version", "tandem " TANDEM_VERSION);
   AddVerbs(app, invocation);
   if (const std::string message = UnknownVerb(app, arguments); !message.empty()) {
     PrintError(message);
@@ -58,6 +60,9 @@ int RunCommandLine(const std::vector<std::string>& words, Interrupts& interrupts
   } catch (const CLI::CallForHelp&) {
     const auto verbs = app.get_subcommands();
     PrintOut(verbs.empty() ? app.help() : verbs.front()->help());
+    return kExitOk;
+  } catch (const CLI::CallForVersion&) {
+    PrintOut(app.version() + "\n");
     return kExitOk;
   } catch (const CLI::ParseError& error) {
     const auto verbs = app.get_subcommands();

@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <set>
-#include <utility>
+
+#include "cli/spec_differences.h"
 
 namespace tandem::cli {
 namespace {
@@ -39,74 +38,6 @@ json JobJson(const ComparedJob& job) {
       {"served_mode", ServedModeOf(job)}};
   for (const auto& key : kReportKeys) row[key] = At(job.report, {key});
   return row;
-}
-
-// "attention.window.size" -> value; lists are values. Stages are named by their kind where that is
-// unique.
-void Flatten(const json& value, const std::string& path, std::map<std::string, json>& fields) {
-  if (!value.is_object()) {
-    fields[path] = value;
-    return;
-  }
-  for (const auto& [key, item] : value.items())
-    Flatten(item, path.empty() ? key : path + "." + key, fields);
-}
-
-std::map<std::string, json> FieldsOf(const json& spec) {
-  json rest = spec;
-  std::map<std::string, json> fields;
-  std::map<std::string, int> seen;
-  std::string kinds;
-  for (const auto& stage : At(spec, {"stages"})) {
-    if (!stage.is_object()) continue;
-    for (const auto& [kind, body] : stage.items()) {
-      const int count = ++seen[kind];
-      kinds += (kinds.empty() ? "" : ", ") + kind;
-      Flatten(body, count == 1 ? kind : kind + "#" + std::to_string(count), fields);
-    }
-  }
-  if (rest.contains("stages")) fields["stages"] = kinds;
-  rest.erase("stages");
-  for (const char* own : {"name", "project", "priority"}) rest.erase(own);
-  if (rest.contains("evaluate") && rest["evaluate"].is_object()) rest["evaluate"].erase("control");
-  Flatten(rest, "", fields);
-  return fields;
-}
-
-// A field of a stage that the job does not have: `stages` says that already.
-bool IsOfAbsentStage(const std::string& path, const std::map<std::string, json>& fields) {
-  const std::string kind = path.substr(0, path.find('.'));
-  if (!kind.starts_with("attention_transfer") && !kind.starts_with("finetune")) return false;
-  const auto next = fields.lower_bound(kind + ".");
-  return next == fields.end() || !next->first.starts_with(kind + ".");
-}
-
-json Differences(const std::vector<ComparedJob>& jobs) {
-  std::vector<std::pair<std::string, std::map<std::string, json>>> specs;
-  std::set<std::string> paths;
-  for (const auto& job : jobs) {
-    if (!job.spec.is_object()) continue;
-    specs.emplace_back(job.name, FieldsOf(job.spec));
-    for (const auto& [path, value] : specs.back().second) paths.insert(path);
-  }
-  json differences = json::array();
-  for (const auto& path : paths) {
-    json values = json::array();
-    for (const auto& [name, fields] : specs) {
-      if (IsOfAbsentStage(path, fields)) continue;
-      const auto found = fields.find(path);
-      const json value = found == fields.end() ? json(nullptr) : found->second;
-      const auto same =
-          std::ranges::find_if(values, [&](const json& v) { return v["value"] == value; });
-      if (same != values.end()) {
-        (*same)["jobs"].push_back(name);
-      } else {
-        values.push_back({{"value", value}, {"jobs", {name}}});
-      }
-    }
-    if (values.size() > 1) differences.push_back({{"field", path}, {"values", values}});
-  }
-  return differences;
 }
 
 // Losses by sequence of the mode that is served; empty where the report has none.
@@ -188,22 +119,6 @@ void AddColumn(const json& row, const std::string& kind, std::vector<RecallColum
   }
 }
 
-std::string CsvCell(const json& value) {
-  if (value.is_null()) return "";
-  if (!value.is_string()) return value.dump();
-  const auto text = value.get<std::string>();
-  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + "\"";
-}
-
-std::string CsvLine(const std::vector<json>& cells) {
-  std::string line;
-  for (size_t i = 0; i < cells.size(); ++i) line += (i == 0 ? "" : ",") + CsvCell(cells[i]);
-  return line + "\n";
-}
-
 }  // namespace
 
 const json& At(const json& object, const std::vector<std::string>& keys) {
@@ -223,7 +138,7 @@ json ComparisonJson(const std::vector<ComparedJob>& jobs) {
   for (const auto& job : jobs) rows.push_back(JobJson(job));
   return {{"version", 1},
           {"jobs", rows},
-          {"differences", Differences(jobs)},
+          {"differences", SpecDifferences(jobs)},
           {"paired", Paired(jobs)},
           {"notes", Notes(jobs)}};
 }
@@ -271,30 +186,6 @@ json SuiteFigure(const json& job, const std::string& suite, const std::string& m
     if (At(row, {"name"}) == suite) return At(row, {"scores", mode, "value"});
   }
   return nullptr;
-}
-
-std::string ComparisonCsv(const json& comparison) {
-  const auto recall = RecallColumns(comparison);
-  const auto suites = SuiteNames(comparison);
-  std::vector<json> head = {"job",  "recipe",     "verdict",        "mode",     "served",
-                            "loss", "perplexity", "standard_error", "recovered"};
-  for (const auto& column : recall) head.emplace_back(column.Title());
-  for (const auto& suite : suites) head.emplace_back(suite);
-  std::string csv = CsvLine(head);
-  for (const auto& job : comparison["jobs"]) {
-    for (const auto& mode : kComparedModes) {
-      const auto& figures = At(job, {"components", mode});
-      if (!figures.is_object()) continue;
-      std::vector<json> cells = {job["name"], job["recipe"], job["verdict"], mode,
-                                 job["served_mode"] == mode ? 1 : 0};
-      for (const char* key : {"loss", "perplexity", "standard_error", "recovered"})
-        cells.push_back(At(figures, {key}));
-      for (const auto& column : recall) cells.push_back(RecallFigure(job, column, mode));
-      for (const auto& suite : suites) cells.push_back(SuiteFigure(job, suite, mode));
-      csv += CsvLine(cells);
-    }
-  }
-  return csv;
 }
 
 }  // namespace tandem::cli

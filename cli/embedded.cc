@@ -1,9 +1,8 @@
 #include "cli/embedded.h"
 
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/file.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,6 +21,9 @@ namespace {
 
 constexpr int64_t kStartPatienceMs = 30'000;
 constexpr int64_t kStopPatienceMs = 10'000;
+constexpr int64_t kFullPatienceMs = 60'000;  // ranks train on meanwhile
+constexpr uint64_t kLeastRoomBytes = 256 * 1024;
+constexpr int64_t kDrainPatienceMs = 90'000;  // above the worker's own 60 s
 constexpr auto kLook = std::chrono::milliseconds(50);
 constexpr int kLogLines = 15;
 
@@ -51,33 +53,45 @@ std::string ServedBy(const std::string& state, pid_t pid) {
   return json.value("grpc", std::string());
 }
 
+// More than the last few pages, in which nobody gets anything done.
+bool HasRoom(const std::string& folder) {
+  struct statvfs disk {};
+  if (statvfs(folder.c_str(), &disk) != 0 || disk.f_blocks == 0) return true;  // it does not say
+  const auto free_blocks = geteuid() == 0 ? disk.f_bfree : disk.f_bavail;
+  return free_blocks * disk.f_frsize >= kLeastRoomBytes;
+}
+
+// Cores that this process may use.
+int64_t UsableCores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
+  return std::max(1, CPU_COUNT(&cores));
+}
+
 }  // namespace
-
-WorkLock::~WorkLock() {
-  if (descriptor_ >= 0) close(descriptor_);
-}
-
-Status WorkLock::Take(const std::string& work) {
-  const std::string path = work + "/run.lock";
-  descriptor_ = open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (descriptor_ < 0) return ErrnoStatus("cannot open " + path);
-  if (flock(descriptor_, LOCK_EX | LOCK_NB) != 0) {
-    char holder[32] = {};
-    const ssize_t size = read(descriptor_, holder, sizeof holder - 1);
-    const std::string pid = size > 0 ? std::string(holder, static_cast<size_t>(size)) : "unknown";
-    return FailedPrecondition(
-        "another `tandem run` (pid " + pid + ") works in " + work +
-        "; wait for it, stop it with Ctrl-C, or choose another --work folder");
-  }
-  const std::string pid = std::to_string(getpid());
-  if (ftruncate(descriptor_, 0) != 0 || pwrite(descriptor_, pid.data(), pid.size(), 0) < 0) {
-    return ErrnoStatus("cannot write " + path);
-  }
-  return Status::Ok();
-}
 
 EmbeddedCluster::EmbeddedCluster(std::string work, std::string bin)
     : work_(std::move(work)), bin_(std::move(bin)) {}
+
+EmbeddedCluster::~EmbeddedCluster() {
+  StopChild(worker_.get());
+  StopChild(coordinator_.get());
+}
+
+Result<std::unique_ptr<EmbeddedCluster>> EmbeddedCluster::Open(const std::string& work) {
+  const std::string absolute = AbsolutePath(work);
+  const Status made = MakeFolders(absolute);
+  if (!made.ok()) return made.WithContext("--work " + work);
+  TANDEM_ASSIGN_OR_RETURN(std::string bin, OwnFolder());
+  std::unique_ptr<EmbeddedCluster> cluster(new EmbeddedCluster(absolute, std::move(bin)));
+  std::string owner;
+  const Status taken = cluster->lock_.Take(absolute + "/run.lock", &owner);
+  if (taken.ok()) return cluster;
+  if (owner.empty()) return taken;
+  return FailedPrecondition("another `tandem run` (pid " + owner + ") works in " + absolute +
+                            "; wait for it, stop it with Ctrl-C, or choose another --work folder");
+}
 
 Status EmbeddedCluster::StartCoordinator(const std::atomic<bool>& stop) {
   TANDEM_RETURN_IF_ERROR(MakeFolders(State()));
@@ -111,6 +125,8 @@ Status EmbeddedCluster::StartCoordinator(const std::atomic<bool>& stop) {
 }
 
 Status EmbeddedCluster::StartWorker(int64_t slots, int64_t threads_per_slot) {
+  if (IsWorkerRunning()) return Status::Ok();
+  if (threads_per_slot == 0) threads_per_slot = std::max<int64_t>(1, UsableCores() / slots);
   const std::string folder = work_ + "/workers/local";
   TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
   worker_ = std::make_unique<Child>(
@@ -123,27 +139,38 @@ Status EmbeddedCluster::StartWorker(int64_t slots, int64_t threads_per_slot) {
   return worker_->Start();
 }
 
-Status EmbeddedCluster::KeepRunning() {
+// Neither process can say so by itself: the coordinator's store takes no writes, and a log has no
+// room for a line.
+Status EmbeddedCluster::CheckRoom(int64_t now_ms,
+                                  const std::function<void(const std::string&)>& note) {
+  if (HasRoom(work_)) {
+    full_since_ms_ = 0;
+    return Status::Ok();
+  }
+  const std::string what = "the disk that holds " + work_ + " is full; make room";
+  if (full_since_ms_ == 0) {
+    full_since_ms_ = now_ms;
+    note(what + ", or this ends in a minute");
+  }
+  if (now_ms - full_since_ms_ < kFullPatienceMs) return Status::Ok();
+  return ResourceExhausted(what + ", then run the same command again");
+}
+
+Result<bool> EmbeddedCluster::Tend(bool stop_asked,
+                                   const std::function<void(const std::string&)>& note) {
+  const int64_t now = Clock::System().MonotonicMs();
+  TANDEM_RETURN_IF_ERROR(CheckRoom(now, note));
   if (coordinator_) TANDEM_RETURN_IF_ERROR(coordinator_->KeepRunning());
-  if (worker_ && !draining_) TANDEM_RETURN_IF_ERROR(worker_->KeepRunning());
-  return Status::Ok();
-}
-
-void EmbeddedCluster::DrainWorker() {
-  draining_ = true;
-  if (IsWorkerRunning()) worker_->Signal(SIGTERM);
-}
-
-void EmbeddedCluster::Stop() {
-  StopChild(worker_.get());
-  StopChild(coordinator_.get());
-}
-
-int64_t UsableCores() {
-  cpu_set_t cores;
-  CPU_ZERO(&cores);
-  if (sched_getaffinity(0, sizeof cores, &cores) != 0) return 1;
-  return std::max(1, CPU_COUNT(&cores));
+  if (!stop_asked) {
+    if (worker_) TANDEM_RETURN_IF_ERROR(worker_->KeepRunning());
+    return true;
+  }
+  if (drain_deadline_ms_ == 0) {
+    note("stopping: the worker saves a checkpoint first (Ctrl-C again: at once)");
+    if (IsWorkerRunning()) worker_->Signal(SIGTERM);
+    drain_deadline_ms_ = now + kDrainPatienceMs;
+  }
+  return IsWorkerRunning() && now <= drain_deadline_ms_;
 }
 
 Result<std::string> OwnFolder() {

@@ -1,66 +1,60 @@
-// The cluster inside `tandem run`: a coordinator and one worker on loopback, with all their state
-// below the work folder. Same binaries and code path as a real cluster. They live in their own
-// sessions, die with this process, and are started again when they crash.
+// The cluster inside `tandem run` and `tandem sweep`: a coordinator and one worker on loopback,
+// with all their state below the work folder. Same binaries and code path as a real cluster. They
+// live in their own sessions, die with this process, and are started again when they crash.
 //
-// Confined to the main thread: children die with the thread that started them.
+// Life: Open, StartCoordinator, submit, StartWorker, Tend every 100 ms or so until the jobs have
+// ended, destroy. Confined to the main thread: children die with the thread that started them.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
+#include "base/file_lock.h"
 #include "base/status.h"
 #include "cli/child.h"
 
 namespace tandem::cli {
 
-// One run per work folder: the file <work>/run.lock, held by flock(2) as long as the object lives.
-class WorkLock {
- public:
-  WorkLock() = default;
-  ~WorkLock();
-  WorkLock(const WorkLock&) = delete;
-  WorkLock& operator=(const WorkLock&) = delete;
-  // kFailedPrecondition names the process that holds it.
-  Status Take(const std::string& work);
-
- private:
-  int descriptor_ = -1;
-};
-
 class EmbeddedCluster {
  public:
-  // work: absolute. bin: the folder with tandem-coordinator and tandem-worker.
-  EmbeddedCluster(std::string work, std::string bin);
+  // Makes the work folder and takes its lock, <work>/run.lock; nothing is started yet.
+  // kFailedPrecondition names the process that holds it.
+  static Result<std::unique_ptr<EmbeddedCluster>> Open(const std::string& work);
+  // Stops both: SIGTERM, at most 10 s of waiting each, then SIGKILL.
+  ~EmbeddedCluster();
 
   // Blocks until it serves (at most 30 s) or *stop; then server() is its address, which it keeps
   // across restarts.
   Status StartCoordinator(const std::atomic<bool>& stop);
+  // threads_per_slot 0: the cores are shared out. Fine if it runs already.
   Status StartWorker(int64_t slots, int64_t threads_per_slot);
-  // Call every 100 ms or so: restarts what has crashed. The error says what cannot be kept running.
-  Status KeepRunning();
-  // SIGTERM to the worker, which checkpoints its job; from then on it is not restarted.
-  void DrainWorker();
-  bool IsWorkerRunning() { return worker_ && worker_->IsRunning(); }
-  // SIGTERM, at most 10 s of waiting each, then SIGKILL.
-  void Stop();
+  // Restarts what has crashed; the error says what cannot be kept running, or that the disk has
+  // been full for a minute. Once stop is asked, the worker is told to save a checkpoint and leave,
+  // and is not restarted. `note` gets the sentences that say so. False: the worker has left, or has
+  // had its time.
+  Result<bool> Tend(bool stop_asked, const std::function<void(const std::string&)>& note);
 
+  const std::string& work() const { return work_; }  // absolute
   const std::string& server() const { return server_; }
 
  private:
+  EmbeddedCluster(std::string work, std::string bin);
   std::string State() const { return work_ + "/coordinator"; }
+  Status CheckRoom(int64_t now_ms, const std::function<void(const std::string&)>& note);
+  bool IsWorkerRunning() { return worker_ && worker_->IsRunning(); }
 
   const std::string work_;
-  const std::string bin_;
+  const std::string bin_;  // the folder with tandem-coordinator and tandem-worker
+  FileLock lock_;
   std::string server_;
   std::unique_ptr<Child> coordinator_;
   std::unique_ptr<Child> worker_;
-  bool draining_ = false;
+  int64_t drain_deadline_ms_ = 0;  // 0: not draining
+  int64_t full_since_ms_ = 0;      // 0: the disk has room
 };
-
-// Cores that this process may use.
-int64_t UsableCores();
 
 // The folder of this executable.
 Result<std::string> OwnFolder();

@@ -23,6 +23,7 @@ Interrupts::~Interrupts() {
 
 void Interrupts::Set(std::function<void(int)> callback) {
   MutexLock lock(mu_);
+  called_.wait(mu_, [this]() TANDEM_REQUIRES(mu_) { return !calling_; });
   callback_ = std::move(callback);
 }
 
@@ -34,10 +35,23 @@ void Interrupts::Wait() {
     {
       MutexLock lock(mu_);
       callback = callback_;
+      calling_ = true;
     }
     if (!callback) _exit(kExitInterrupted);
     callback(count);
+    {
+      MutexLock lock(mu_);
+      calling_ = false;
+    }
+    called_.notify_all();
   }
+}
+
+StopRequest::StopRequest(Interrupts& interrupts) : interrupts_(interrupts) {
+  interrupts_.Set([this](int count) {
+    if (count > 1) _exit(kExitInterrupted);
+    asked_ = true;
+  });
 }
 
 }  // namespace tandem::cli

@@ -8,6 +8,7 @@
 
 #include "base/files.h"
 #include "cli/output.h"
+#include "cli/sweep_file.h"
 
 namespace tandem::cli {
 namespace {
@@ -31,6 +32,10 @@ std::optional<JobFile> ReadJobFile(const std::string& path) {
     return std::nullopt;
   }
   ParseOutcome outcome = ReadSpec(*text, FolderOf(path));
+  if (!outcome.violations.empty() && IsSweep(*text)) {
+    PrintError(path + " is a sweep file; `tandem sweep " + path + "` runs it");
+    return std::nullopt;
+  }
   if (!outcome.violations.empty()) {
     PrintErr(FaultLines(path, outcome.violations));
     return std::nullopt;

@@ -50,6 +50,10 @@ void AddRow(std::vector<std::vector<std::string>>& rows, const std::string& head
   if (!value.empty()) rows.push_back({head, value});
 }
 
+std::string WithoutPrefix(const std::string& text, const std::string& prefix) {
+  return text.starts_with(prefix) ? text.substr(prefix.size()) : text;
+}
+
 }  // namespace
 
 bool IsTerminal(v1::JobState state) {
@@ -58,9 +62,11 @@ bool IsTerminal(v1::JobState state) {
 }
 
 std::string StateText(v1::JobState state) {
-  const std::string prefix = "JOB_STATE_";
-  const std::string name = v1::JobState_Name(state);
-  return name.starts_with(prefix) ? name.substr(prefix.size()) : name;
+  return WithoutPrefix(v1::JobState_Name(state), "JOB_STATE_");
+}
+
+std::string StateText(v1::WorkerState state) {
+  return WithoutPrefix(v1::WorkerState_Name(state), "WORKER_STATE_");
 }
 
 std::string ShortName(const std::string& name) {
@@ -70,6 +76,10 @@ std::string ShortName(const std::string& name) {
   const size_t slash = name.find("/jobs/");
   if (!name.starts_with("projects/") || slash == std::string::npos) return name;
   return name.substr(project, slash - project) + "/" + name.substr(slash + 6);
+}
+
+std::string ShortWorkerName(const std::string& name) {
+  return WithoutPrefix(name, "workers/");
 }
 
 std::string JobTable(const std::vector<v1::Job>& jobs, int64_t now_ms) {
@@ -111,11 +121,9 @@ std::string WorkerTable(const std::vector<v1::Worker>& workers, int64_t now_ms) 
   for (const auto& worker : workers) {
     std::string jobs;
     for (const auto& job : worker.jobs()) jobs += (jobs.empty() ? "" : ", ") + ShortName(job);
-    const std::string prefix = "workers/";
-    const std::string state = ProtoToJson(worker)["state"].get<std::string>();
     rows.push_back(
-        {worker.name().starts_with(prefix) ? worker.name().substr(prefix.size()) : worker.name(),
-         state, std::to_string(worker.slots_in_use()) + "/" + std::to_string(worker.slots()),
+        {ShortWorkerName(worker.name()), StateText(worker.state()),
+         std::to_string(worker.slots_in_use()) + "/" + std::to_string(worker.slots()),
          worker.host(), worker.device(),
          worker.has_last_heartbeat() ? Age(worker.last_heartbeat(), now_ms) + " ago" : "-",
          jobs.empty() ? "-" : jobs});

@@ -14,8 +14,11 @@ namespace tandem::cli {
 bool IsTerminal(v1::JobState state);
 // "RUNNING"
 std::string StateText(v1::JobState state);
+std::string StateText(v1::WorkerState state);
 // projects/default/jobs/ssd -> ssd; of other projects "team/ssd".
 std::string ShortName(const std::string& name);
+// workers/node1 -> node1.
+std::string ShortWorkerName(const std::string& name);
 
 // now_ms: wall clock, for ages.
 std::string JobTable(const std::vector<v1::Job>& jobs, int64_t now_ms);

@@ -230,6 +230,12 @@ std::vector<Violation> MergedFaults(const std::vector<RunFaults>& faults) {
   return merged;
 }
 
+bool IsSweep(const std::string& text) {
+  const YamlTree tree = ReadJobTree(text);
+  return std::ranges::any_of(tree.root.entries,
+                             [](const YamlEntry& entry) { return entry.key == "runs"; });
+}
+
 SweepOutcome ReadSweep(const std::string& text, const std::string& base_dir) {
   SweepOutcome outcome;
   YamlTree tree = ReadJobTree(text);

@@ -37,6 +37,8 @@ struct SweepOutcome {
 };
 
 SweepOutcome ReadSweep(const std::string& text, const std::string& base_dir);
+// A sweep given where a job was expected: its top level has `runs`.
+bool IsSweep(const std::string& text);
 
 // The faults of several runs as one list: what is the base's fault is told once, and what only some
 // runs have names them.

@@ -1,16 +1,12 @@
 // tandem run: a whole cluster for one job, in one command. Running it again goes on where it
 // stopped.
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <thread>
 
-#include "base/clock.h"
-#include "base/files.h"
 #include "cli/client.h"
 #include "cli/embedded.h"
 #include "cli/exit_code.h"
@@ -26,52 +22,37 @@ namespace tandem::cli {
 namespace {
 
 constexpr auto kLook = std::chrono::milliseconds(50);
-constexpr int64_t kDrainPatienceMs = 90'000;  // above the worker's own 60 s
 
 // The run of one job file in one work folder.
 class Run {
  public:
-  Run(Invocation& invocation, const RunOptions& options, JobFile file, std::string work,
-      std::string bin)
+  Run(const Invocation& invocation, const RunOptions& options, JobFile file,
+      EmbeddedCluster& cluster)
       : invocation_(invocation),
         options_(options),
         file_(std::move(file)),
-        work_(work),
-        cluster_(std::move(work), std::move(bin)) {}
+        cluster_(cluster),
+        stop_(*invocation.interrupts) {}
 
   int Execute() {
-    if (const Status status = lock_.Take(work_); !status.ok()) return Fail(status);
-    invocation_.interrupts->Set([this](int count) {
-      if (count > 1) _exit(kExitInterrupted);  // the children die with us
-      interrupted_ = true;
-    });
-    const int code = Conduct();
-    invocation_.interrupts->Set(nullptr);
-    cluster_.Stop();
-    return code;
-  }
-
- private:
-  int Conduct() {
-    if (const Status status = cluster_.StartCoordinator(interrupted_); !status.ok())
+    if (const Status status = cluster_.StartCoordinator(stop_.asked()); !status.ok())
       return Fail(status);
-    if (interrupted_) return TellHowToGoOn();
+    if (stop_.asked()) return TellHowToGoOn();
     client_.emplace(cluster_.server());
-    auto job = SubmitOnce(*client_, file_.parsed.spec, "run", work_);
+    auto job = SubmitOnce(*client_, file_.parsed.spec, "run", cluster_.work());
     if (!job.ok()) return Refused(job.status());
     if (IsTerminal(job->state())) return Tell(*job);
     if (const Status status = CancelOthers(*client_, {job->uid()}); !status.ok())
       return Fail(status);
     const int64_t slots = Resolve(file_.parsed.spec).parallelism().data();
-    const int64_t threads =
-        options_.threads > 0 ? options_.threads : std::max<int64_t>(1, UsableCores() / slots);
-    if (const Status status = cluster_.StartWorker(slots, threads); !status.ok())
+    if (const Status status = cluster_.StartWorker(slots, options_.threads); !status.ok())
       return Fail(status);
-    PrintErr("job " + ShortName(job->name()) + " in " + work_ +
+    PrintErr("job " + ShortName(job->name()) + " in " + cluster_.work() +
              (job->epoch() > 0 ? ": going on\n" : "\n"));
     return FollowJob(job->name());
   }
 
+ private:
   // The main thread keeps the cluster running (children die with the thread that started them);
   // another one watches.
   int FollowJob(const std::string& name) {
@@ -90,21 +71,15 @@ class Run {
     progress.Finish();
     if (result.ok()) return Tell(*result);
     if (!status.ok()) return Fail(status);
-    return interrupted_ ? TellHowToGoOn() : Fail(result.status());
+    return stop_.asked() ? TellHowToGoOn() : Fail(result.status());
   }
 
   // Until the job has ended, or Ctrl-C has stopped the worker.
   Status Supervise(const std::atomic<bool>& followed) {
-    std::optional<int64_t> give_up;
+    const auto note = [](const std::string& line) { PrintErr("\n" + line + "\n"); };
     while (!followed) {
-      TANDEM_RETURN_IF_ERROR(cluster_.KeepRunning());
-      if (interrupted_ && !give_up) {
-        PrintErr("\nstopping: the worker saves a checkpoint first (Ctrl-C again: at once)\n");
-        cluster_.DrainWorker();
-        give_up = Clock::System().MonotonicMs() + kDrainPatienceMs;
-      }
-      if (give_up && (!cluster_.IsWorkerRunning() || Clock::System().MonotonicMs() > *give_up))
-        break;
+      TANDEM_ASSIGN_OR_RETURN(const bool goes_on, cluster_.Tend(stop_.asked(), note));
+      if (!goes_on) break;
       std::this_thread::sleep_for(kLook);
     }
     return Status::Ok();
@@ -113,7 +88,8 @@ class Run {
   int Tell(const v1::Job& job) {
     const int code = TellOutcome(job, invocation_.format, options_.require_verdict);
     if (job.state() == v1::JOB_STATE_FAILED) {
-      if (const std::string log = FailedLog(work_, job.uid()); !log.empty()) PrintErr(log);
+      if (const std::string log = FailedLog(cluster_.work(), job.uid()); !log.empty())
+        PrintErr(log);
     }
     return code;
   }
@@ -129,14 +105,12 @@ class Run {
     return kExitInterrupted;
   }
 
-  Invocation& invocation_;
+  const Invocation& invocation_;
   const RunOptions& options_;
   const JobFile file_;
-  const std::string work_;
-  WorkLock lock_;
-  EmbeddedCluster cluster_;
+  EmbeddedCluster& cluster_;
+  StopRequest stop_;
   std::optional<Client> client_;
-  std::atomic<bool> interrupted_ = false;
 };
 
 }  // namespace
@@ -146,12 +120,9 @@ int RunJob(Invocation& invocation, const RunOptions& options, JobFile file) {
     PrintErr(FaultLines(file.path, faults));
     return kExitUsage;
   }
-  const std::string work = AbsolutePath(options.work);
-  if (const Status status = MakeFolders(work); !status.ok())
-    return Fail(status.WithContext("--work " + options.work));
-  const auto bin = OwnFolder();
-  if (!bin.ok()) return Fail(bin.status());
-  return Run(invocation, options, std::move(file), work, *bin).Execute();
+  const auto cluster = EmbeddedCluster::Open(options.work);
+  if (!cluster.ok()) return Fail(cluster.status());
+  return Run(invocation, options, std::move(file), **cluster).Execute();
 }
 
 void AddRun(CLI::App& app, Invocation& invocation) {

@@ -1,10 +1,7 @@
 // tandem sweep: several variants of a conversion, one after the other or as slots allow, and their
 // comparison. Running it again goes on where it stopped.
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <memory>
@@ -31,7 +28,6 @@ namespace tandem::cli {
 namespace {
 
 constexpr auto kLook = std::chrono::milliseconds(300);
-constexpr int64_t kDrainPatienceMs = 90'000;  // above the worker's own 60 s
 constexpr int64_t kAwayPatienceMs = 600'000;  // a cluster's coordinator may be away that long
 
 struct SweepOptions {
@@ -45,46 +41,34 @@ struct SweepOptions {
 
 class Sweep {
  public:
-  Sweep(Invocation& invocation, const SweepOptions& options, SweepFile file, std::string work,
-        std::string bin)
+  // cluster: null where the jobs go to options.coordinator.
+  Sweep(const Invocation& invocation, const SweepOptions& options, SweepFile file,
+        EmbeddedCluster* cluster)
       : invocation_(invocation),
         options_(options),
         file_(std::move(file)),
-        work_(work),
-        progress_(StderrIsTerminal(), StyleOfStderr(), Clock::System(), PrintErr) {
-    if (!work_.empty()) cluster_.emplace(std::move(work), std::move(bin));
-  }
+        cluster_(cluster),
+        work_(cluster != nullptr ? cluster->work() : ""),
+        stop_(*invocation.interrupts),
+        progress_(StderrIsTerminal(), StyleOfStderr(), Clock::System(), PrintErr) {}
 
   int Execute() {
-    if (cluster_) {
-      if (const Status status = lock_.Take(work_); !status.ok()) return Fail(status);
-    }
-    invocation_.interrupts->Set([this](int count) {
-      if (count > 1) _exit(kExitInterrupted);  // the children die with us
-      interrupted_ = true;
-    });
-    const int code = Conduct();
-    invocation_.interrupts->Set(nullptr);
-    if (cluster_) cluster_->Stop();
-    return code;
-  }
-
- private:
-  int Conduct() {
     if (const Status status = Start(); !status.ok()) return Fail(status);
-    if (interrupted_) return TellHowToGoOn();
+    if (stop_.asked()) return TellHowToGoOn();
     if (file_.control) {
       if (const Status status = RunAll({*file_.control}); !status.ok()) return Fail(status);
-      if (interrupted_) return TellHowToGoOn();
+      if (stop_.asked()) return TellHowToGoOn();
       UseControl();
     }
     if (const Status status = RunAll(file_.runs); !status.ok()) return Fail(status);
-    return interrupted_ ? TellHowToGoOn() : Tell();
+    return stop_.asked() ? TellHowToGoOn() : Tell();
   }
 
+ private:
   Status Start() {
-    if (cluster_) TANDEM_RETURN_IF_ERROR(cluster_->StartCoordinator(interrupted_));
-    if (!interrupted_) client_.emplace(cluster_ ? cluster_->server() : options_.coordinator);
+    if (cluster_ != nullptr) TANDEM_RETURN_IF_ERROR(cluster_->StartCoordinator(stop_.asked()));
+    if (stop_.asked()) return Status::Ok();
+    client_.emplace(cluster_ != nullptr ? cluster_->server() : options_.coordinator);
     return Status::Ok();
   }
 
@@ -109,7 +93,7 @@ class Sweep {
       lines_.push_back({run.name, std::move(*job)});
     }
     if (AllEnded()) return Status::Ok();
-    if (cluster_) TANDEM_RETURN_IF_ERROR(StartWorker());
+    if (cluster_ != nullptr) TANDEM_RETURN_IF_ERROR(StartWorker());
     progress_.Show(lines_);
     return Follow(first);
   }
@@ -121,10 +105,7 @@ class Sweep {
     for (const auto& run : file_.runs)
       slots = std::max(slots, Resolve(run.parsed.spec).parallelism().data());
     TANDEM_RETURN_IF_ERROR(CancelOthers(*client_, own));
-    if (cluster_->IsWorkerRunning()) return Status::Ok();
-    const int64_t threads =
-        options_.threads > 0 ? options_.threads : std::max<int64_t>(1, UsableCores() / slots);
-    return cluster_->StartWorker(slots, threads);
+    return cluster_->StartWorker(slots, options_.threads);
   }
 
   bool AllEnded() const {
@@ -135,24 +116,23 @@ class Sweep {
   // One thread asks for every job in turn and keeps the cluster running.
   Status Follow(size_t first) {
     const Clock& clock = Clock::System();
-    std::optional<int64_t> give_up;
     int64_t answered_ms = clock.MonotonicMs();
     while (!AllEnded()) {
-      if (cluster_) TANDEM_RETURN_IF_ERROR(cluster_->KeepRunning());
-      if (interrupted_ && (!cluster_ || !cluster_->IsWorkerRunning())) break;
-      if (interrupted_ && !give_up) {
-        progress_.Note("stopping: the worker saves a checkpoint first (Ctrl-C again: at once)");
-        cluster_->DrainWorker();
-        give_up = clock.MonotonicMs() + kDrainPatienceMs;
-      }
-      if (give_up && clock.MonotonicMs() > *give_up) break;
+      TANDEM_ASSIGN_OR_RETURN(const bool goes_on, TendCluster());
+      if (!goes_on) break;
       const Status asked = Ask(first);
       if (asked.ok()) answered_ms = clock.MonotonicMs();
-      if (!asked.ok() && !cluster_ && clock.MonotonicMs() - answered_ms > kAwayPatienceMs)
-        return asked;
+      const bool is_away = clock.MonotonicMs() - answered_ms > kAwayPatienceMs;
+      if (!asked.ok() && cluster_ == nullptr && is_away) return asked;
       std::this_thread::sleep_for(kLook);
     }
     return Status::Ok();
+  }
+
+  // False: the jobs are not followed any longer.
+  Result<bool> TendCluster() {
+    if (cluster_ == nullptr) return !stop_.asked();
+    return cluster_->Tend(stop_.asked(), [this](const std::string& line) { progress_.Note(line); });
   }
 
   Status Ask(size_t first) {
@@ -162,7 +142,7 @@ class Sweep {
       if (!job.ok()) return job.status();
       lines_[i].job = std::move(*job);
     }
-    if (!interrupted_) progress_.Show(lines_);
+    if (!stop_.asked()) progress_.Show(lines_);
     return Status::Ok();
   }
 
@@ -205,21 +185,21 @@ class Sweep {
   }
 
   int TellHowToGoOn() {
-    PrintErr((cluster_ ? "stopped. To go on:  " : "detached; the jobs go on. To follow them:  ") +
+    PrintErr((cluster_ != nullptr ? "stopped. To go on:  "
+                                  : "detached; the jobs go on. To follow them:  ") +
              ShellWords(invocation_.words) + "\n");
     return kExitInterrupted;
   }
 
-  Invocation& invocation_;
+  const Invocation& invocation_;
   const SweepOptions& options_;
   SweepFile file_;
-  const std::string work_;  // empty: on a cluster
-  WorkLock lock_;
-  std::optional<EmbeddedCluster> cluster_;
+  EmbeddedCluster* const cluster_;  // null: on a cluster that somebody else runs
+  const std::string work_;          // empty: there
+  StopRequest stop_;
   std::optional<Client> client_;
   std::vector<SweepLine> lines_;  // the control first
   SweepProgress progress_;
-  std::atomic<bool> interrupted_ = false;
 };
 
 std::optional<SweepFile> ReadFileOfSweep(const std::string& path, bool look_at_files) {
@@ -253,13 +233,10 @@ int RunSweep(Invocation& invocation, const SweepOptions& options) {
              (file->control ? ", and the trained control first\n" : "\n"));
     return kExitOk;
   }
-  if (!here) return Sweep(invocation, options, std::move(*file), "", "").Execute();
-  const std::string work = AbsolutePath(options.work);
-  if (const Status status = MakeFolders(work); !status.ok())
-    return Fail(status.WithContext("--work " + options.work));
-  const auto bin = OwnFolder();
-  if (!bin.ok()) return Fail(bin.status());
-  return Sweep(invocation, options, std::move(*file), work, *bin).Execute();
+  if (!here) return Sweep(invocation, options, std::move(*file), nullptr).Execute();
+  const auto cluster = EmbeddedCluster::Open(options.work);
+  if (!cluster.ok()) return Fail(cluster.status());
+  return Sweep(invocation, options, std::move(*file), cluster->get()).Execute();
 }
 
 }  // namespace

@@ -15,6 +15,12 @@ struct ValidateOptions {
   bool ignore_files = false;
 };
 
+std::string ValidWords(const std::string& file) {
+  if (file == "-") return "stdin is valid\n";
+  return file + " is valid. With every default filled in:  tandem validate " + ShellWords({file}) +
+         " -o yaml\n";
+}
+
 int Check(const Invocation& invocation, const ValidateOptions& options) {
   const auto file = ReadJobFile(options.file);
   if (!file) return kExitUsage;
@@ -34,8 +40,7 @@ int Check(const Invocation& invocation, const ValidateOptions& options) {
       PrintOut(resolved.name() + "\n");
       break;
     case Format::kTable:
-      PrintOut(options.file + " is valid. With every default filled in:  tandem validate " +
-               ShellWords({options.file}) + " -o yaml\n");
+      PrintOut(ValidWords(options.file));
   }
   return kExitOk;
 }

@@ -82,6 +82,20 @@ def test_data_parallel_ranks_and_a_drained_worker(tmp_path):
         assert weights_digest(drained["artifact"]) == weights_digest(undisturbed["artifact"])
 
 
+def test_an_operator_drains_a_worker_and_gives_it_jobs_again(tmp_path):
+    with Cluster(tmp_path / "c") as cluster:
+        cluster.submit(job_file(tmp_path, "moved", finetune={"steps": 5000}))
+        wait_for(lambda: (cluster.get("moved").get("progress") or {}).get("step"), "training")
+        assert cluster.tandem("workers", "drain", "worker0").stdout == "worker0 is DRAINING\n"
+        wait_for(lambda: cluster.json("workers")["workers"][0]["state"] == "DRAINED", "a drained worker")
+        moved = cluster.get("moved")
+        assert moved["state"] == "PENDING" and moved["reason"] == "NO_WORKER", moved
+        assert cluster.tandem("workers", "undrain", "worker0").stdout == "worker0 is READY\n"
+        assert int(cluster.wait("moved", "RUNNING")["epoch"]) == 2
+        assert cluster.tandem("workers", "drain", "nobody", check=False).returncode == 3
+        cluster.tandem("cancel", "moved")
+
+
 def test_exit_codes(tmp_path):
     with Cluster(tmp_path / "c") as cluster:
         wait_for(lambda: cluster.tandem("list", check=False).returncode == 0, "a coordinator")

@@ -1,4 +1,5 @@
 """`tandem run`: the newcomer's command, from a job file to a model that transformers loads."""
+import contextlib
 import json
 import os
 import signal
@@ -47,6 +48,30 @@ def test_nothing_is_left_running(finished):
     for name in ("tandem-coordinator", "tandem-worker", "tandem-rank", "mpirun"):
         for pid in processes(name):
             assert str(folder) not in Path(f"/proc/{pid}/cmdline").read_text(), f"{name} still runs"
+
+
+def test_a_full_disk_is_said_and_ends_the_run(tmp_path):
+    """Neither the coordinator's store nor a log can be written then: only `tandem run` can say it."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=14M", "tmpfs", disk], capture_output=True).returncode != 0:
+        pytest.skip("needs the right to mount")
+    try:
+        started = subprocess.Popen([BIN / "tandem", "run", write_job(tmp_path), "--work", disk / "work"], text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait_for(lambda: (disk / "work/run.lock").exists(), "the run")
+        with open(disk / "filler", "wb", buffering=0) as filler:
+            def ended():
+                with contextlib.suppress(OSError):  # the disk is full: what the run gives back is taken, too
+                    while filler.write(bytes(1 << 16)):
+                        pass
+                return started.poll() is not None
+            wait_for(ended, "the run's end", seconds=150)
+        _, err = started.communicate()
+        assert started.returncode == 1, err
+        assert f"the disk that holds {disk}/work is full; make room, then run the same command again" in err, err
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_the_same_command_prints_the_result_again(finished):

@@ -83,11 +83,10 @@ TEST_F(ChildTest, AMissingBinaryIsNamed) {
 }
 
 TEST_F(ChildTest, OneRunPerWorkFolder) {
-  WorkLock lock;
-  ASSERT_TRUE(lock.Take(root_).ok());
+  const auto first = EmbeddedCluster::Open(root_);
+  ASSERT_TRUE(first.ok()) << first.status().ToString();
   // flock is per open file: a second opening stands for a second process.
-  WorkLock second;
-  const Status status = second.Take(root_);
+  const Status status = EmbeddedCluster::Open(root_).status();
   EXPECT_EQ(status.code(), Code::kFailedPrecondition);
   EXPECT_NE(status.message().find("pid " + std::to_string(getpid())), std::string::npos)
       << status.message();

@@ -48,6 +48,26 @@ TEST(CommandLine, WrongFlagsSayWhereHelpIs) {
   EXPECT_EQ(Tandem({"list", "-o", "xml"}).code, kExitUsage);
   EXPECT_EQ(Tandem({"watch", "j", "--require-verdict", "collapsed"}).code, kExitUsage);
   EXPECT_EQ(Tandem({"run", "job.yaml", "--threads", "0"}).code, kExitUsage);
+  EXPECT_EQ(Tandem({"workers", "drain"}).code, kExitUsage);
+  EXPECT_EQ(Tandem({"workers", "drian", "x"}).code, kExitUsage);
+}
+
+TEST(CommandLine, TheVersionIsAskedInBothWays) {
+  const auto verb = Tandem({"version"});
+  const auto flag = Tandem({"--version"});
+  EXPECT_EQ(flag.code, kExitOk) << flag.err;
+  EXPECT_TRUE(flag.out.starts_with("tandem ")) << flag.out;
+  EXPECT_EQ(flag.out, verb.out);
+}
+
+TEST(CommandLine, ASweepFileIsNotTakenForAJobFile) {
+  for (const char* verb : {"validate", "run"}) {
+    const auto outcome = Tandem({verb, Example("recipes.yaml")});
+    EXPECT_EQ(outcome.code, kExitUsage);
+    EXPECT_EQ(outcome.err, "tandem: " + Example("recipes.yaml") +
+                               " is a sweep file; `tandem sweep " + Example("recipes.yaml") +
+                               "` runs it\n");
+  }
 }
 
 // A sweep found it out when all its runs were made.
@@ -82,7 +102,9 @@ TEST(CommandLine, NobodyAtTheAddressIsFive) {
                                              {"logs", "x"},
                                              {"cancel", "x"},
                                              {"report", "x"},
-                                             {"workers"}}) {
+                                             {"workers"},
+                                             {"workers", "drain", "x"},
+                                             {"workers", "undrain", "x"}}) {
     auto words = arguments;
     words.insert(words.end(), {"--server", "127.0.0.1:1"});
     const auto outcome = Tandem(words);
