@@ -58,6 +58,7 @@ bool LooksLikeFlag(const std::string& text) {
 }
 
 std::optional<double> ReadReal(const std::string& text) {
+  if (text.starts_with("+-")) return std::nullopt;  // from_chars takes the second sign
   const char* begin = text.data() + (text.starts_with('+') ? 1 : 0);
   const char* end = text.data() + text.size();
   double value = 0;
