@@ -1,11 +1,10 @@
 #include "worker/model/model_config.h"
 
 #include <algorithm>
-#include <cmath>
-#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "worker/model/config_keys.h"
 
 namespace tandem {
 namespace {
@@ -13,164 +12,6 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kMaxConfigBytes = 1 << 20;
-constexpr double kPi = 3.14159265358979323846;
-
-// Reads keys of one object and collects what is wrong with them. Absent and null are the same.
-class KeyReader {
- public:
-  KeyReader(const json& object, std::string prefix, std::vector<std::string>* violations)
-      : object_(object), prefix_(std::move(prefix)), violations_(violations) {}
-
-  bool Has(const char* key) const { return object_.contains(key) && !object_[key].is_null(); }
-
-  int64_t Integer(const char* key, int64_t low, int64_t high, int64_t absent, bool required) {
-    if (!Has(key)) return Absent(key, absent, required);
-    const json& value = object_[key];
-    if (value.is_number_integer()) {
-      const int64_t number = value.get<int64_t>();
-      if (number >= low && number <= high && !IsHuge(value)) return number;
-    }
-    Refuse(key,
-           "must be an integer in [" + std::to_string(low) + ", " + std::to_string(high) + "]");
-    return absent;
-  }
-
-  double Number(const char* key, double low, double high, double absent, bool required = false) {
-    if (!Has(key)) return Absent(key, absent, required);
-    const json& value = object_[key];
-    if (value.is_number() && value.get<double>() >= low && value.get<double>() <= high) {
-      return value.get<double>();
-    }
-    Refuse(key, "must be a number in [" + Text(low) + ", " + Text(high) + "]");
-    return absent;
-  }
-
-  bool Boolean(const char* key, bool absent) {
-    if (!Has(key)) return absent;
-    if (object_[key].is_boolean()) return object_[key].get<bool>();
-    Refuse(key, "must be true or false");
-    return absent;
-  }
-
-  std::string String(const char* key, const std::string& absent) {
-    if (!Has(key)) return absent;
-    if (object_[key].is_string()) return object_[key].get<std::string>();
-    Refuse(key, "must be a string");
-    return absent;
-  }
-
-  // An integer or a list of them.
-  std::vector<int64_t> Integers(const char* key) {
-    std::vector<int64_t> numbers;
-    if (!Has(key)) return numbers;
-    const json& value = object_[key];
-    for (const json& item : value.is_array() ? value : json::array({value})) {
-      if (!item.is_number_integer() || item.get<int64_t>() < 0 || IsHuge(item)) {
-        Refuse(key, "must be a token id or a list of them");
-        return {};
-      }
-      numbers.push_back(item.get<int64_t>());
-    }
-    return numbers;
-  }
-
-  void Refuse(const char* key, const std::string& allowed) {
-    std::string value = object_.contains(key) ? object_[key].dump(-1, ' ', true) : "absent";
-    if (value.size() > 80) value = value.substr(0, 77) + "...";
-    violations_->push_back(prefix_ + key + " is " + value + "; " + allowed);
-  }
-
- private:
-  static bool IsHuge(const json& value) {
-    return value.is_number_unsigned() && value.get<uint64_t>() > uint64_t{1} << 62;
-  }
-  static std::string Text(double number) { return json(number).dump(); }
-  template <typename T>
-  T Absent(const char* key, T absent, bool required) {
-    if (required) Refuse(key, "it is needed");
-    return absent;
-  }
-  const json& object_;
-  std::string prefix_;
-  std::vector<std::string>* violations_;
-};
-
-// original_max_position_embeddings 0: the model's own, set when the whole file is read.
-void ReadYarn(KeyReader& keys, RopeConfig* rope) {
-  rope->beta_fast = keys.Number("beta_fast", 1e-3, 1e6, 32);
-  rope->beta_slow = keys.Number("beta_slow", 1e-3, 1e6, 1);
-  rope->attention_factor =
-      keys.Number("attention_factor", 1e-3, 1e3, 0.1 * std::log(rope->factor) + 1);
-  rope->original_max_position_embeddings =
-      keys.Integer("original_max_position_embeddings", 1, 1 << 30, 0, false);
-  for (const char* key : {"mscale", "mscale_all_dim"}) {
-    if (keys.Has(key)) keys.Refuse(key, "is not supported; delete it");
-  }
-  if (!keys.Boolean("truncate", true)) keys.Refuse("truncate", "must be true");
-  if (rope->beta_fast <= rope->beta_slow) keys.Refuse("beta_fast", "must be above beta_slow");
-}
-
-void ReadRopeScaling(const json& object, const std::string& prefix, std::vector<std::string>* bad,
-                     RopeConfig* rope) {
-  if (!object.is_object()) {
-    bad->push_back(prefix + " must be an object with rope_type");
-    return;
-  }
-  KeyReader keys(object, prefix + ".", bad);
-  const std::string old_type = keys.String("type", "");
-  rope->type = keys.String("rope_type", old_type.empty() ? "default" : old_type);
-  if (!old_type.empty() && rope->type != old_type) {
-    keys.Refuse("type", "contradicts rope_type '" + rope->type + "'");
-  }
-  if (rope->type != "default" && rope->type != "linear" && rope->type != "llama3" &&
-      rope->type != "yarn") {
-    keys.Refuse(object.contains("rope_type") ? "rope_type" : "type",
-                "supported: default, linear, llama3, yarn");
-    return;
-  }
-  if (keys.Has("partial_rotary_factor") && keys.Number("partial_rotary_factor", 0, 1, 1) != 1) {
-    keys.Refuse("partial_rotary_factor", "only 1 is supported");
-  }
-  if (rope->type == "default") return;
-  rope->factor = keys.Number("factor", 1, 1e6, 1, true);
-  if (rope->type == "linear") return;
-  if (rope->type == "yarn") return ReadYarn(keys, rope);
-  rope->low_freq_factor = keys.Number("low_freq_factor", 1e-3, 1e6, 1, true);
-  rope->high_freq_factor = keys.Number("high_freq_factor", 1e-3, 1e6, 4, true);
-  rope->original_max_position_embeddings =
-      keys.Integer("original_max_position_embeddings", 1, 1 << 30, 1, true);
-  if (rope->high_freq_factor <= rope->low_freq_factor) {
-    keys.Refuse("high_freq_factor", "must be above low_freq_factor");
-  }
-}
-
-bool SameRope(const RopeConfig& a, const RopeConfig& b) {
-  return a.type == b.type && a.factor == b.factor && a.low_freq_factor == b.low_freq_factor &&
-         a.high_freq_factor == b.high_freq_factor && a.beta_fast == b.beta_fast &&
-         a.beta_slow == b.beta_slow && a.attention_factor == b.attention_factor &&
-         a.original_max_position_embeddings == b.original_max_position_embeddings;
-}
-
-RopeConfig ReadRope(const json& root, std::vector<std::string>* bad) {
-  KeyReader keys(root, "", bad);
-  RopeConfig rope;
-  const bool old_theta = keys.Has("rope_theta"), old_scaling = keys.Has("rope_scaling");
-  rope.theta = keys.Number("rope_theta", 1, 1e12, 10000);
-  if (old_scaling) ReadRopeScaling(root["rope_scaling"], "rope_scaling", bad, &rope);
-  if (!keys.Has("rope_parameters")) return rope;
-  RopeConfig named;
-  ReadRopeScaling(root["rope_parameters"], "rope_parameters", bad, &named);
-  if (!root["rope_parameters"].is_object()) return rope;
-  KeyReader inner(root["rope_parameters"], "rope_parameters.", bad);
-  named.theta = inner.Number("rope_theta", 1, 1e12, rope.theta, !old_theta);
-  if (old_theta && named.theta != rope.theta) {
-    inner.Refuse("rope_theta", "contradicts rope_theta " + root["rope_theta"].dump());
-  }
-  if (old_scaling && !SameRope(named, rope)) {
-    keys.Refuse("rope_scaling", "contradicts rope_parameters; delete one of them");
-  }
-  return named;
-}
 
 // What would change the computation and is not built.
 void RefuseUnsupported(const json& root, std::vector<std::string>* bad) {
@@ -251,32 +92,6 @@ void ReadSizes(const json& root, std::vector<std::string>* bad, ModelConfig* con
   config->eos_token_ids = keys.Integers("eos_token_id");
 }
 
-std::string Join(const std::vector<std::string>& lines, const std::string& where) {
-  std::string text;
-  for (const std::string& line : lines) text += (text.empty() ? "" : "\n") + where + ": " + line;
-  return text;
-}
-
-// Which share of pair i is interpolated: 0 for short waves, 1 for long ones.
-struct YarnRamp {
-  double low = 0, high = 1;
-  float At(int64_t pair) const {
-    const double width = low == high ? 1e-3 : high - low;
-    return static_cast<float>(std::clamp((static_cast<double>(pair) - low) / width, 0.0, 1.0));
-  }
-};
-
-YarnRamp RampOf(const RopeConfig& rope, int64_t head_dim) {
-  const double d = static_cast<double>(head_dim);
-  const double length = static_cast<double>(rope.original_max_position_embeddings);
-  if (rope.type != "yarn") return {};
-  const auto pair = [&](double rotations) {
-    return d * std::log(length / (rotations * 2 * kPi)) / (2 * std::log(rope.theta));
-  };
-  return {std::max(std::floor(pair(rope.beta_fast)), 0.0),
-          std::min(std::ceil(pair(rope.beta_slow)), d - 1)};
-}
-
 // An export names its base under base_model_type.
 std::string FamilyOf(const json& root) {
   const auto text = [&root](const char* key) {
@@ -286,42 +101,7 @@ std::string FamilyOf(const json& root) {
   return type == "hybrid_linear" ? text("base_model_type") : type;
 }
 
-std::string ShapeText(const std::vector<int64_t>& shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
-
 }  // namespace
-
-std::vector<float> RopeInverseFrequencies(const RopeConfig& rope, int64_t head_dim) {
-  std::vector<float> frequencies;
-  const YarnRamp ramp = RampOf(rope, head_dim);
-  for (int64_t i = 0; i < head_dim / 2; ++i) {
-    const float exponent = static_cast<float>(2 * i) / static_cast<float>(head_dim);
-    float omega = 1.0f / static_cast<float>(std::pow(rope.theta, static_cast<double>(exponent)));
-    const auto factor = static_cast<float>(rope.factor);
-    if (rope.type == "linear") omega /= factor;
-    if (rope.type == "yarn") {
-      const float share = ramp.At(i);
-      omega = omega / factor * share + omega * (1 - share);
-    }
-    if (rope.type == "llama3") {
-      const double length = static_cast<double>(rope.original_max_position_embeddings);
-      const double wavelength = 2 * kPi / static_cast<double>(omega);
-      if (wavelength > length / rope.low_freq_factor) {
-        omega /= factor;
-      } else if (wavelength >= length / rope.high_freq_factor) {
-        const double smooth = (length / wavelength - rope.low_freq_factor) /
-                              (rope.high_freq_factor - rope.low_freq_factor);
-        omega = static_cast<float>((1 - smooth) * static_cast<double>(omega) / rope.factor +
-                                   smooth * static_cast<double>(omega));
-      }
-    }
-    frequencies.push_back(omega);
-  }
-  return frequencies;
-}
 
 Result<ModelConfig> ParseModelConfig(const std::string& text, const std::string& where) {
   const json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -343,7 +123,7 @@ Result<ModelConfig> ParseModelConfig(const std::string& text, const std::string&
   if (config.rope.original_max_position_embeddings == 0) {
     config.rope.original_max_position_embeddings = config.max_position_embeddings;
   }
-  if (!violations.empty()) return InvalidArgument(Join(violations, where));
+  if (!violations.empty()) return InvalidArgument(ViolationLines(violations, where));
   return config;
 }
 
@@ -366,83 +146,6 @@ Status CheckSequenceLength(const ModelConfig& config, int64_t num_tokens) {
       std::to_string(config.sliding_window) + ", and sequences of " + std::to_string(num_tokens) +
       " tokens do not fit into it; at most " + std::to_string(config.sliding_window) +
       " are possible, because beyond it the base's attention is not full softmax");
-}
-
-std::vector<TensorView> ExpectedTensors(const ModelConfig& config) {
-  const int64_t D = config.hidden_size, q = config.num_heads * config.head_dim,
-                kv = config.num_kv_heads * config.head_dim, I = config.intermediate_size;
-  std::vector<TensorView> expected;
-  const auto add = [&expected](const std::string& name, std::vector<int64_t> shape) {
-    TensorView view;
-    view.name = name;
-    view.shape = std::move(shape);
-    expected.push_back(std::move(view));
-  };
-  add("model.embed_tokens.weight", {config.vocab_size, D});
-  for (int64_t layer = 0; layer < config.num_layers; ++layer) {
-    const std::string p = "model.layers." + std::to_string(layer) + ".", a = p + "self_attn.";
-    add(p + "input_layernorm.weight", {D});
-    add(a + "q_proj.weight", {q, D});
-    add(a + "k_proj.weight", {kv, D});
-    add(a + "v_proj.weight", {kv, D});
-    if (config.qkv_bias) {
-      add(a + "q_proj.bias", {q});
-      add(a + "k_proj.bias", {kv});
-      add(a + "v_proj.bias", {kv});
-    }
-    if (config.qk_norm) {
-      add(a + "q_norm.weight", {config.head_dim});
-      add(a + "k_norm.weight", {config.head_dim});
-    }
-    add(a + "o_proj.weight", {D, q});
-    if (config.output_bias) add(a + "o_proj.bias", {D});
-    add(p + "post_attention_layernorm.weight", {D});
-    add(p + "mlp.gate_proj.weight", {I, D});
-    add(p + "mlp.up_proj.weight", {I, D});
-    add(p + "mlp.down_proj.weight", {D, I});
-    if (config.mlp_bias) {
-      add(p + "mlp.gate_proj.bias", {I});
-      add(p + "mlp.up_proj.bias", {I});
-      add(p + "mlp.down_proj.bias", {D});
-    }
-  }
-  add("model.norm.weight", {D});
-  if (!config.tie_word_embeddings) add("lm_head.weight", {config.vocab_size, D});
-  return expected;
-}
-
-Status CheckModelTensors(const ModelConfig& config, const SafetensorsModel& model) {
-  std::vector<std::string> missing, wrong, unknown;
-  std::map<std::string, bool> promised;
-  for (const TensorView& want : ExpectedTensors(config)) {
-    promised[want.name] = true;
-    const TensorView* have = model.Find(want.name);
-    if (have == nullptr) {
-      missing.push_back("tensor '" + want.name + "' is missing");
-    } else if (have->shape != want.shape) {
-      wrong.push_back("tensor '" + want.name + "' has the shape " + ShapeText(have->shape) +
-                      "; config.json promises " + ShapeText(want.shape));
-    } else if (have->dtype != "F32" && have->dtype != "F16" && have->dtype != "BF16") {
-      wrong.push_back("tensor '" + want.name + "' is " + have->dtype + "; allowed: F32, F16, BF16");
-    }
-  }
-  for (const auto& [name, view] : model.tensors()) {
-    const bool tied_copy = config.tie_word_embeddings && name == "lm_head.weight";
-    if (!promised.contains(name) && !name.ends_with("rotary_emb.inv_freq") && !tied_copy) {
-      unknown.push_back("tensor '" + name.substr(0, 120) + "' does not belong to model_type " +
-                        config.model_type);
-    }
-  }
-  std::vector<std::string> lines;
-  for (std::vector<std::string>* kind : {&missing, &wrong, &unknown}) {
-    const size_t total = kind->size();
-    if (total > 10) {
-      kind->resize(10);
-      kind->push_back("... and " + std::to_string(total - 10) + " more of this kind");
-    }
-    lines.insert(lines.end(), kind->begin(), kind->end());
-  }
-  return lines.empty() ? Status::Ok() : InvalidArgument(Join(lines, model.directory()));
 }
 
 }  // namespace tandem
