@@ -59,7 +59,7 @@ def test_a_full_disk_is_said_and_ends_the_run(tmp_path):
     try:
         started = subprocess.Popen([BIN / "tandem", "run", write_job(tmp_path), "--work", disk / "work"], text=True,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        wait_for(lambda: (disk / "work/run.lock").exists(), "the run")
+        wait_for(lambda: list(disk.glob("work/jobs/*/attempts/1")), "an attempt")
         with open(disk / "filler", "wb", buffering=0) as filler:
             def ended():
                 with contextlib.suppress(OSError):  # the disk is full: what the run gives back is taken, too
