@@ -229,6 +229,7 @@ bool Pipeline::ReuseStage(int64_t stage_index) {
   if (collective_.Broadcast(entry.tensors.empty() ? "none" : "found", 0) == "none") return false;
   if (!is_first()) entry = stage_cache_->Load(key);
   RequireStorage(RestoreTensors(entry.tensors, TransferredTensors(parameters_->tensors())));
+  collective_.Barrier();  // until here the first rank's lease keeps the entry
   if (!is_first()) return true;
   RequireStorage(metrics_->AppendLines(MarkedAsReused(entry.metrics)));
   const StagePlan& plan = plan_.stages[static_cast<size_t>(stage_index)];

@@ -41,8 +41,8 @@ nlohmann::ordered_json InputsOf(const Plan& plan, int64_t stage_index) {
 
 }  // namespace
 
-StageCache::StageCache(const Plan& plan, const std::string& base_sha256)
-    : plan_(plan), base_sha256_(base_sha256) {}
+StageCache::StageCache(const Plan& plan, const std::string& base_sha256, int64_t max_bytes)
+    : plan_(plan), base_sha256_(base_sha256), max_bytes_(max_bytes) {}
 
 std::string StageCache::KeyOf(int64_t stage_index) const {
   if (plan_.stage_cache.empty()) return "";
@@ -56,8 +56,10 @@ std::string StageCache::KeyOf(int64_t stage_index) const {
 
 StageCache::Entry StageCache::Load(const std::string& key) const {
   const std::string folder = JoinPath(plan_.stage_cache, key);
-  if (key.empty() || !PathExists(folder)) return {};
+  if (key.empty()) return {};
   Entry entry;
+  entry.lease = FolderLease(folder);
+  if (!entry.lease.held()) return {};
   auto loaded = LoadCheckpoint(JoinPath(folder, "state"));
   auto metrics = ReadFile(JoinPath(folder, "metrics.jsonl"), kMaxMetricsBytes);
   if (!loaded.ok() || !metrics.ok()) {
@@ -97,6 +99,7 @@ void StageCache::Store(const std::string& key, int64_t stage_index, const NamedT
   const Status written = write();
   if (written.ok()) {
     Log(LogLevel::kInfo, "stage_cached", {{"folder", folder}});
+    PruneCache(plan_.stage_cache, max_bytes_, key);
     return;
   }
   // Another job was faster, or the disk is full: the job itself has lost nothing.

@@ -6,8 +6,10 @@
 // (LoRA is untouched by transfer), verified by its digests when read, and the stage's lines of
 // metrics. Only stages that follow nothing but transfer have a key. An entry appears whole or not
 // at all (written aside, renamed); of two jobs that make it at once, one wins, and both are right.
-// Failures of the cache never fail a job: a broken entry is a miss, a full disk is logged. Rank 0
-// writes; Find and Load run on all ranks. Training thread only.
+// Failures of the cache never fail a job: a broken entry is a miss, a full disk is logged. The
+// cache is kept below kMaxStageCacheBytes: whoever stores an entry removes the least recently used
+// ones, but none that a job is reading (cache_folder.h). Rank 0 writes; Load runs on all ranks.
+// Training thread only.
 #pragma once
 
 #include <cstdint>
@@ -15,19 +17,26 @@
 
 #include "worker/checkpoint/checkpoint.h"
 #include "worker/plan/plan.h"
+#include "worker/rank/cache_folder.h"
 
 namespace tandem {
 
+// Some 75 transfers of an 8B model, thousands of a small one.
+inline constexpr int64_t kMaxStageCacheBytes = 10'000'000'000;
+
 class StageCache {
  public:
-  StageCache(const Plan& plan, const std::string& base_sha256);
+  StageCache(const Plan& plan, const std::string& base_sha256,
+             int64_t max_bytes = kMaxStageCacheBytes);
 
   // The entry's name, 64 hex digits; empty: this stage is not cached.
   std::string KeyOf(int64_t stage_index) const;
-  // What the entry holds; empty tensors: no such entry, or a broken one.
+  // What the entry holds; empty tensors: no such entry, or a broken one. While it lives the entry's
+  // files stay: other ranks read them, too.
   struct Entry {
     NamedTensors tensors;
     std::string metrics;  // lines of metrics.jsonl
+    FolderLease lease;
   };
   Entry Load(const std::string& key) const;
   void Store(const std::string& key, int64_t stage_index, const NamedTensors& tensors,
@@ -36,6 +45,7 @@ class StageCache {
  private:
   const Plan& plan_;
   std::string base_sha256_;
+  int64_t max_bytes_;
 };
 
 // The part of the parameters that attention transfer trains.

@@ -2,9 +2,12 @@
 #include "worker/rank/stage_cache.h"
 
 #include <ATen/ops/full.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cstdlib>
+#include <ctime>
 #include <functional>
 #include <nlohmann/json.hpp>
 
@@ -93,6 +96,67 @@ TEST_F(StageCacheTest, WhatIsStoredComesBackAndABrokenEntryIsAMiss) {
   bytes.back() = static_cast<char>(bytes.back() ^ 1);
   ASSERT_TRUE(WriteFileDurably(shard, bytes).ok());
   EXPECT_TRUE(cache.Load(key).tensors.empty());
+}
+
+class StageCacheBoundTest : public StageCacheTest {
+ protected:
+  // Stores an entry of its own for each seed.
+  std::string Store(uint64_t seed, int64_t max_bytes) {
+    plan_.seed = seed;
+    const StageCache cache(plan_, "base", max_bytes);
+    const std::string key = cache.KeyOf(0);
+    cache.Store(key, 0, {{"layers.0.feature_map_q", at::full({1000}, 1.0, at::kFloat)}}, "");
+    return key;
+  }
+  std::string FolderOf(const std::string& key) const { return JoinPath(plan_.stage_cache, key); }
+  bool Has(const std::string& key) const { return PathExists(FolderOf(key)); }
+  // Makes the entry, or what was left over, so old.
+  static void SetAge(const std::string& folder, int64_t seconds) {
+    timespec times[2] = {{time(nullptr) - seconds, 0}, {time(nullptr) - seconds, 0}};
+    ASSERT_EQ(utimensat(AT_FDCWD, folder.c_str(), times, 0), 0);
+  }
+
+  static constexpr int64_t kMany = int64_t{1} << 40;
+  static constexpr int64_t kTwo = 12'000;  // an entry has 4 to 6 kB
+};
+
+TEST_F(StageCacheBoundTest, TheLeastRecentlyUsedEntryGoesFirst) {
+  const std::string a = Store(1, kMany), b = Store(2, kMany);
+  SetAge(FolderOf(a), 200);
+  SetAge(FolderOf(b), 100);
+  EXPECT_FALSE(StageCache(plan_, "base").Load(a).tensors.empty());  // used: b is the oldest now
+  const std::string c = Store(3, kTwo);
+  EXPECT_TRUE(Has(a));
+  EXPECT_FALSE(Has(b));
+  EXPECT_TRUE(Has(c));
+  EXPECT_EQ(ListFolder(plan_.stage_cache)->size(), 2u) << "nothing is left over";
+  const std::string d = Store(4, 1);
+  EXPECT_TRUE(Has(d)) << "the new entry stays, however small the bound";
+  EXPECT_EQ(ListFolder(plan_.stage_cache)->size(), 1u);
+}
+
+TEST_F(StageCacheBoundTest, WhatAJobReadsIsNotRemoved) {
+  const std::string a = Store(1, kMany);
+  StageCache::Entry read = StageCache(plan_, "base").Load(a);
+  ASSERT_TRUE(read.lease.held());
+  SetAge(FolderOf(a), 500);
+  const std::string b = Store(2, 1);
+  EXPECT_TRUE(Has(a)) << "a job reads it";
+  EXPECT_FALSE(StageCache(plan_, "base").Load(a).tensors.empty());
+  read = {};
+  Store(3, 1);
+  EXPECT_FALSE(Has(a));
+  EXPECT_FALSE(Has(b));
+  EXPECT_TRUE(StageCache(plan_, "base").Load(a).tensors.empty()) << "a miss";
+}
+
+TEST_F(StageCacheBoundTest, WhatDeadWritersLeftGoesAfterADay) {
+  const std::string old = FolderOf("k.tmp-u9-1"), fresh = FolderOf("k.tmp-u9-2");
+  for (const std::string& folder : {old, fresh}) ASSERT_TRUE(MakeFolders(folder).ok());
+  SetAge(old, 100'000);
+  Store(1, kMany);
+  EXPECT_FALSE(PathExists(old));
+  EXPECT_TRUE(PathExists(fresh)) << "its writer may be alive";
 }
 
 TEST_F(StageCacheTest, LoraIsNoPartOfTransfer) {
