@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "cli/align.h"
 #include "cli/comparison.h"
 
 namespace tandem::cli {
@@ -16,10 +17,6 @@ constexpr int kWideFrom = 80;
 constexpr size_t kLongestName = 18;
 constexpr size_t kLongestValue = 60;
 const std::vector<std::string> kBranches = {"hybrid", "window_only", "linear_only"};
-
-std::string Right(const std::string& text, size_t width) {
-  return text.size() >= width ? text : std::string(width - text.size(), ' ') + text;
-}
 
 std::string Cut(const std::string& text, size_t most) {
   return text.size() <= most ? text : text.substr(0, most - 2) + "..";

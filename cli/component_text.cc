@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "cli/align.h"
 #include "cli/job_text.h"
 #include "spec/json.h"
 
@@ -28,11 +29,6 @@ std::string ModeWords(const std::string& mode, int64_t sinks) {
 
 std::string Percent(double share) {
   return std::isfinite(share) ? Fixed(100 * share, 0) + " %" : "-";
-}
-
-// Numbers read better flush right.
-std::string Right(const std::string& text, size_t width) {
-  return text.size() >= width ? text : std::string(width - text.size(), ' ') + text;
 }
 
 std::string VerdictWords(const v1::ComponentReport& report) {

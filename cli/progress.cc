@@ -17,6 +17,13 @@ ProgressPrinter::ProgressPrinter(bool terminal, TextStyle style, const Clock& cl
     : terminal_(terminal), style_(style), clock_(clock), print_(std::move(print)) {}
 
 void ProgressPrinter::Show(const v1::Job& job) {
+  if (plan_ && !IsTerminal(job.state())) {
+    const std::string plan = plan_(job);
+    if (!plan.empty()) {
+      Note(plan);
+      plan_ = nullptr;
+    }
+  }
   if (!job.reason().empty() && job.reason() == hidden_reason_) return;
   const bool runs = job.state() == v1::JOB_STATE_RUNNING;
   const std::string key = StateText(job.state()) + " " + std::to_string(job.epoch()) + " " +

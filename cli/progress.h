@@ -22,6 +22,8 @@ class ProgressPrinter {
   void Show(const v1::Job& job);
   // Jobs that wait for this reason are not shown: `tandem run` knows that its worker is on the way.
   void HideReason(std::string reason) { hidden_reason_ = std::move(reason); }
+  // Asked at each Show of a job that has not ended, until it gives a text: that is shown once.
+  void ShowPlan(std::function<std::string(const v1::Job&)> plan) { plan_ = std::move(plan); }
   // A line of its own, above the bar.
   void Note(const std::string& line);
   // Leaves the bar behind; what follows starts on a fresh line.
@@ -34,6 +36,7 @@ class ProgressPrinter {
   std::function<void(const std::string&)> print_;
   bool bar_stands_ = false;
   std::string hidden_reason_;
+  std::function<std::string(const v1::Job&)> plan_;
   std::string last_key_;  // state, attempt, and stage or reason of the last line
   int64_t last_ms_ = 0;
 };

@@ -14,6 +14,7 @@
 #include "cli/job_file.h"
 #include "cli/job_text.h"
 #include "cli/outcome.h"
+#include "cli/plan_text.h"
 #include "cli/progress.h"
 #include "cli/submission.h"
 #include "cli/verbs/verbs.h"
@@ -58,6 +59,8 @@ class Run {
   int FollowJob(const std::string& name) {
     ProgressPrinter progress = StderrProgress();
     progress.HideReason("NO_WORKER");
+    progress.ShowPlan(
+        [this](const v1::Job& job) { return PlanTextOfJob(cluster_.work(), job.uid()); });
     Follower follower(*client_, progress, /*patience_ms=*/0);
     Result<v1::Job> result = Status(Code::kUnknown, "not followed");
     std::atomic<bool> followed = false;

@@ -11,6 +11,7 @@ import os
 import sys
 from html import escape
 
+from tandem.report_cost import estimates
 from tandem.report_inputs import read_inputs
 from tandem.report_origin import loading, provenance
 from tandem.report_quality import beats_window, early_stop, lengths, suites
@@ -43,6 +44,7 @@ def render(inputs):
             loss_curves,
             early_stop,
             stages,
+            estimates,
             loading,
             provenance,
         )

@@ -23,6 +23,12 @@ def percent(value):
     return "–" if value is None else f"{100 * value:.0f}{NO_BREAK}%".replace("-", MINUS)
 
 
+def signed_percent(value):
+    """An error as signed percent: +12 %."""
+    value = number(value)
+    return "–" if value is None else f"{100 * value:+.0f}{NO_BREAK}%".replace("-", MINUS)
+
+
 def figure(value, digits=3):
     value = number(value)
     return "–" if value is None else f"{value:.{digits}f}".replace("-", MINUS)
@@ -47,6 +53,8 @@ def size(count):
 def duration(seconds):
     if not seconds:
         return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
     minutes, rest = divmod(int(round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

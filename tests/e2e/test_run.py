@@ -86,6 +86,23 @@ def test_the_report_is_self_contained(finished):
     assert "src=\"http" not in html and "href=\"http" not in html.replace("href=\"https://arxiv.org", "")
 
 
+def test_the_plan_is_told_before_and_compared_after(finished):
+    _, _, result, done = finished
+    lines = done.stderr.splitlines()
+    plan = next((i for i, line in enumerate(lines) if line.startswith("plan: about")), None)
+    assert plan is not None, done.stderr
+    assert [line.split()[0] for line in lines[plan + 1:plan + 5]] == [
+        "STAGE", "attention_transfer", "finetune", "evaluate"]
+    assert not any(": finetune" in line for line in lines[:plan]), "it comes before the steps"
+    stages = json.loads(Path(result["artifact"]).with_name("report.json").read_text())["cost"]["stages"]
+    assert [stage["stage"] for stage in stages] == ["attention_transfer", "finetune", "evaluate"]
+    for stage in stages:
+        assert stage["estimate"]["tokens"] == stage["tokens"] > 0
+        assert stage["error"]["seconds"] == pytest.approx(stage["seconds"] / stage["estimate"]["seconds"] - 1)
+        assert stage["error"]["memory_bytes"] > -0.9 and stage["flop_per_second"] > 0
+    assert "What it was expected to cost" in Path(result["report"]).read_text()
+
+
 def test_tensorboard_reads_the_curves(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -121,7 +138,10 @@ def test_ctrl_c_checkpoints_and_the_same_command_goes_on(finished, tmp_path):
     _, err = process.communicate(timeout=90)
     assert process.returncode == 130, err
     assert "tandem run" in err, "it says how to go on"
+    estimate, = tmp_path.glob("work/jobs/*/artifacts/estimate.json")
+    said = estimate.read_bytes()
     result = result_of(run(job, tmp_path / "work"))
+    assert estimate.read_bytes() == said, "the plan is what was said at first"
     assert len(list(tmp_path.glob("work/jobs/*"))) == 1, "the same job goes on"
     assert weights_digest(result["artifact"]) == weights_digest(finished[2]["artifact"])
     assert len(list(tmp_path.glob("work/jobs/*/artifacts/tensorboard/*"))) >= 2, "a file per attempt"

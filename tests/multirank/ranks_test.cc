@@ -89,11 +89,25 @@ TEST_F(Ranks, OneAndTwoRanksAgreeOnMasksAndWeights) {
   for (const auto& [step, loss] : a) EXPECT_NEAR(b.at(step), loss, 1e-5 * std::abs(loss)) << step;
 }
 
+// The estimate is the first attempt's, and what several attempts did is counted once.
+void ExpectCostOfOneRun(const Plan& plan, const std::string& estimate) {
+  EXPECT_EQ(*ReadFile(plan.job_folder + "/artifacts/estimate.json"), estimate);
+  const auto report = nlohmann::json::parse(*ReadFile(plan.job_folder + "/artifacts/report.json"));
+  const auto& stages = report["cost"]["stages"];
+  ASSERT_EQ(stages.size(), plan.stages.size() + 1) << "evaluate, too";
+  for (const auto& stage : stages) {
+    EXPECT_EQ(stage["tokens"], stage["estimate"]["tokens"]) << stage;
+    EXPECT_TRUE(stage["error"]["seconds"].is_number()) << stage;
+    EXPECT_GT(stage["peak_memory_bytes"], 1e7) << stage;
+  }
+}
+
 // Kills mpirun's whole group once `lines` steps are written, then resumes with a new epoch.
 TEST_F(Ranks, AKilledRunEndsBitForBitLikeAnUndisturbedOne) {
   const Plan calm = NewJob("calm");
   ASSERT_EQ(Run(calm, 2), 0) << ErrorsOf(calm);
   Plan killed = NewJob("killed");
+  std::string estimate;
   for (const size_t lines : {6U, 15U}) {
     const pid_t mpirun = StartAttempt(killed, 2);
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(120);
@@ -106,12 +120,14 @@ TEST_F(Ranks, AKilledRunEndsBitForBitLikeAnUndisturbedOne) {
     const auto newest =
         FindNewestCheckpoint(killed.job_folder, killed.spec_sha256, killed.epoch + 1);
     ASSERT_TRUE(newest.ok() && newest->has_value()) << "no checkpoint after " << lines << " steps";
+    if (estimate.empty()) estimate = *ReadFile(killed.job_folder + "/artifacts/estimate.json");
     killed.resume_from = **newest;
     ++killed.epoch;
   }
   ASSERT_EQ(Run(killed, 2), 0) << ErrorsOf(killed);
   EXPECT_EQ(ResultOf(killed), ResultOf(calm));
   EXPECT_EQ(ResultOf(calm).size(), 2U);
+  ExpectCostOfOneRun(killed, estimate);
 }
 
 TEST_F(Ranks, FailuresHaveTheirExitCodes) {

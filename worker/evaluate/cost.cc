@@ -1,7 +1,5 @@
 #include "worker/evaluate/cost.h"
 
-#include <sys/resource.h>
-
 #include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -16,7 +14,8 @@ using nlohmann::json;
 
 struct StepLine {
   std::string stage;
-  double tokens = 0, seconds = 0;
+  double tokens = 0, seconds = 0, peak_memory_bytes = 0;
+  bool reused = false;
 };
 using StepLines = std::map<std::pair<int64_t, int64_t>, StepLine>;  // by stage_index and step
 
@@ -33,7 +32,8 @@ void ReadAttempt(const std::string& path, StepLines* steps, double* all_seconds)
     if (!line.is_object() || !line.contains("stage_index") || !line.contains("step")) continue;
     if (!line["stage_index"].is_number_integer() || !line["step"].is_number_integer()) continue;
     StepLine step{line.value("stage", json()).is_string() ? line["stage"].get<std::string>() : "",
-                  RealOf(line, "tokens"), RealOf(line, "seconds")};
+                  RealOf(line, "tokens"), RealOf(line, "seconds"),
+                  RealOf(line, "peak_memory_bytes"), line.value("reused", json()) == true};
     *all_seconds += step.seconds;
     (*steps)[{line["stage_index"].get<int64_t>(), line["step"].get<int64_t>()}] = std::move(step);
   }
@@ -66,10 +66,16 @@ Cost TrainingCost(const std::string& job_folder) {
   Cost cost;
   for (const auto& [place, step] : steps) {
     if (cost.stages.empty() || cost.stages.back().stage_index != place.first) {
-      cost.stages.push_back({step.stage, place.first, 0, 0});
+      cost.stages.emplace_back();
+      cost.stages.back().stage = step.stage;
+      cost.stages.back().stage_index = place.first;
     }
-    cost.stages.back().tokens += step.tokens;
-    cost.stages.back().seconds += step.seconds;
+    StageCost& stage = cost.stages.back();
+    stage.steps = std::max(stage.steps, place.second);
+    stage.tokens += step.tokens;
+    stage.seconds += step.seconds;
+    stage.peak_memory_bytes = std::max(stage.peak_memory_bytes, step.peak_memory_bytes);
+    stage.reused = stage.reused || step.reused;
     cost.tokens += step.tokens;
     cost.seconds += step.seconds;
   }
@@ -77,10 +83,17 @@ Cost TrainingCost(const std::string& job_folder) {
   return cost;
 }
 
-double PeakResidentBytes() {
-  rusage usage{};
-  if (getrusage(RUSAGE_SELF, &usage) != 0) return 0;
-  return static_cast<double>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
+void AddEstimates(const Estimate& estimate, Cost* cost) {
+  for (StageCost& stage : cost->stages) {
+    for (const StageEstimate& expected : estimate.stages) {
+      if (expected.stage_index == stage.stage_index) stage.estimate = expected;
+    }
+  }
+}
+
+std::optional<double> RelativeError(double actual, double expected) {
+  if (!(actual > 0) || !(expected > 0)) return std::nullopt;
+  return actual / expected - 1;
 }
 
 }  // namespace tandem

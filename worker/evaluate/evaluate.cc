@@ -75,7 +75,8 @@ class Evaluator {
  public:
   Evaluator(const EvaluationInputs& inputs, const EvaluationFiles& files, Collective& collective,
             const EvaluationProgress& progress)
-      : inputs_(inputs),
+      : start_ms_(Clock::System().MonotonicMs()),
+        inputs_(inputs),
         plan_(inputs.plan),
         files_(files),
         model_{inputs.model, inputs.parameters,
@@ -120,7 +121,26 @@ class Evaluator {
     for (const TextSequences& text : lengths_) evaluation.lengths.push_back(MeasureLength(text));
     FillCost(&evaluation);
     CompareWithControls(&evaluation);
+    FillOwnCost(&evaluation);
     return evaluation;
+  }
+
+  ForwardWork Work() const {
+    CostShape shape{inputs_.model.config(), plan_.attention, text_.T()};
+    ForwardWork work;
+    const auto add_text = [&](const TextSequences& text, const std::string& mode) {
+      shape.tokens = text.T();
+      work.Add(shape, mode, static_cast<double>(text.size() * text.T()));
+    };
+    for (const ComponentMode mode : kComponents) add_text(text_, ComponentModeName(mode));
+    add_text(text_, "hybrid");       // state_swap
+    add_text(text_, "window_only");  // training_free
+    for (const TextSequences& text : lengths_) {
+      for (const ComponentMode mode : kLengthModes) add_text(text, ComponentModeName(mode));
+    }
+    long_range_.AddWork(shape, &work);
+    suites_.AddWork(shape, &work);
+    return work;
   }
 
  private:
@@ -220,9 +240,24 @@ class Evaluator {
 
   void FillCost(Evaluation* evaluation) const {
     evaluation->cost = TrainingCost(plan_.job_folder);
-    evaluation->cost.peak_memory_bytes = LargestOfRanks(PeakResidentBytes());
+    evaluation->cost.peak_memory_bytes = LargestOfRanks(inputs_.memory.OfProcess());
     evaluation->device_bytes =
         LargestOfRanks(static_cast<double>(PeakDeviceBytes(inputs_.model.device())));
+  }
+
+  // The row of this stage, and what had been expected of all.
+  void FillOwnCost(Evaluation* evaluation) const {
+    evaluation->seconds = static_cast<double>(Clock::System().MonotonicMs() - start_ms_) / 1000;
+    StageCost own;
+    own.stage = "evaluate";
+    own.stage_index = static_cast<int64_t>(plan_.stages.size());
+    own.tokens = Work().tokens;
+    own.seconds = evaluation->seconds;
+    const ComputeDevice& device = inputs_.model.device();
+    own.peak_memory_bytes = device.device.is_cpu() ? inputs_.memory.OfStage()
+                                                   : static_cast<double>(PeakDeviceBytes(device));
+    evaluation->cost.stages.push_back(own);
+    AddEstimates(ReadEstimate(plan_.job_folder), &evaluation->cost);
   }
 
   void CompareWithControls(Evaluation* evaluation) const {
@@ -231,6 +266,7 @@ class Evaluator {
                             evaluation->cost.tokens, plan_.evaluate.bootstrap, plan_.seed});
   }
 
+  const int64_t start_ms_;
   const EvaluationInputs& inputs_;
   const Plan& plan_;
   const EvaluationFiles& files_;
@@ -247,14 +283,16 @@ class Evaluator {
 
 }  // namespace
 
+Result<ForwardWork> PlannedWork(const EvaluationInputs& inputs) {
+  TANDEM_ASSIGN_OR_RETURN(const EvaluationFiles files, ReadFiles(inputs));
+  const auto alone = MakeSoloCollective();
+  return Evaluator(inputs, files, *alone, {}).Work();
+}
+
 Result<Evaluation> Evaluate(const EvaluationInputs& inputs, Collective& collective,
                             const EvaluationProgress& progress) {
-  const int64_t start_ms = Clock::System().MonotonicMs();
   TANDEM_ASSIGN_OR_RETURN(const EvaluationFiles files, ReadFiles(inputs));
-  Result<Evaluation> evaluation = Evaluator(inputs, files, collective, progress).Run();
-  if (!evaluation.ok()) return evaluation;
-  evaluation->seconds = static_cast<double>(Clock::System().MonotonicMs() - start_ms) / 1000;
-  return evaluation;
+  return Evaluator(inputs, files, collective, progress).Run();
 }
 
 }  // namespace tandem

@@ -21,7 +21,9 @@
 #include "worker/data/token_shards.h"
 #include "worker/evaluate/beats_window.h"
 #include "worker/evaluate/cost.h"
+#include "worker/evaluate/cost_model.h"
 #include "worker/evaluate/long_range.h"
+#include "worker/evaluate/peak_memory.h"
 #include "worker/evaluate/suites.h"
 #include "worker/evaluate/verdict.h"
 #include "worker/model/llama.h"
@@ -73,7 +75,11 @@ struct EvaluationInputs {
   // The model of mode softmax and of the training-free window; nullptr: `model`.
   const Llama* reference = nullptr;
   std::map<std::string, std::string> notes = {};  // Evaluation::notes
+  PeakMemory memory = {};                         // whose stage began with this one
 };
+
+// Every forward pass that Evaluate will make, all ranks together; reads the files that it reads.
+Result<ForwardWork> PlannedWork(const EvaluationInputs& inputs);
 
 // Called on every rank between groups of sequences; counts of this rank. May throw to leave the
 // stage.

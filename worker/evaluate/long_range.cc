@@ -106,6 +106,13 @@ int64_t LongRangeMeasurement::GroupsOf(int64_t rank, int64_t ranks) const {
   return batches_.GroupsOf(rank, ranks) * static_cast<int64_t>(kModes.size());
 }
 
+void LongRangeMeasurement::AddWork(CostShape shape, ForwardWork* work) const {
+  shape.tokens = batches_.mean_length();
+  for (const ComponentMode mode : kModes) {
+    work->Add(shape, ComponentModeName(mode), static_cast<double>(batches_.num_tokens()));
+  }
+}
+
 LongRangeFigures LongRangeMeasurement::Measure(const EvaluatedModel& model, Collective& collective,
                                                const GroupDone& done) const {
   LongRangeFigures figures;

@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/evaluate/cost_model.h"
 #include "worker/evaluate/request_scores.h"
 
 namespace tandem {
@@ -64,6 +65,7 @@ class LongRangeMeasurement {
                        int64_t num_layers);
 
   int64_t GroupsOf(int64_t rank, int64_t ranks) const;
+  void AddWork(CostShape shape, ForwardWork* work) const;
   LongRangeFigures Measure(const EvaluatedModel& model, Collective& collective,
                            const GroupDone& done) const;
 

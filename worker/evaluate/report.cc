@@ -125,15 +125,35 @@ ordered_json Lengths(const Evaluation& evaluation) {
   return rows;
 }
 
+ordered_json StageCostJson(const StageCost& stage) {
+  ordered_json out = {{"stage", stage.stage},
+                      {"stage_index", stage.stage_index},
+                      {"tokens", Number(stage.tokens)},
+                      {"seconds", Number(stage.seconds)}};
+  if (stage.steps > 0) out["steps"] = stage.steps;
+  if (stage.peak_memory_bytes > 0) out["peak_memory_bytes"] = Number(stage.peak_memory_bytes);
+  if (stage.reused) out["reused"] = true;
+  if (!stage.estimate) return out;
+  const StageEstimate& expected = *stage.estimate;
+  out["flop_per_token"] = Number(expected.flop_per_token);
+  if (stage.seconds > 0) {
+    out["flop_per_second"] = Number(expected.flop_per_token * stage.tokens / stage.seconds);
+  }
+  out["estimate"] = {{"tokens", Number(expected.tokens)},
+                     {"seconds", Number(expected.seconds())},
+                     {"memory_bytes", Number(expected.memory_bytes)}};
+  // Of what was done: a stage that stopped early is compared with as many tokens of the plan.
+  const double share = expected.tokens > 0 ? stage.tokens / expected.tokens : 0;
+  out["error"] = {
+      {"seconds", Number(RelativeError(stage.seconds, expected.seconds() * share))},
+      {"memory_bytes", Number(RelativeError(stage.peak_memory_bytes, expected.memory_bytes))}};
+  return out;
+}
+
 ordered_json CostJson(const Evaluation& evaluation) {
   const Cost& cost = evaluation.cost;
   ordered_json stages = ordered_json::array();
-  for (const StageCost& stage : cost.stages) {
-    stages.push_back({{"stage", stage.stage},
-                      {"stage_index", stage.stage_index},
-                      {"tokens", Number(stage.tokens)},
-                      {"seconds", Number(stage.seconds)}});
-  }
+  for (const StageCost& stage : cost.stages) stages.push_back(StageCostJson(stage));
   ordered_json out = {{"tokens", Number(cost.tokens)},
                       {"seconds", Number(cost.seconds)},
                       {"repeated_seconds", Number(cost.repeated_seconds)},

@@ -60,6 +60,10 @@ int64_t RequestBatches::num_tokens() const {
   return tokens;
 }
 
+int64_t RequestBatches::mean_length() const {
+  return requests_.empty() ? 0 : num_tokens() / static_cast<int64_t>(requests_.size());
+}
+
 std::vector<OtherTarget> RequestBatches::OthersOf(const std::vector<int64_t>& group) const {
   std::vector<OtherTarget> others;
   for (size_t row = 0; row < group.size(); ++row) {

@@ -44,6 +44,7 @@ class RequestBatches {
   const std::vector<Request>& requests() const { return requests_; }
   // What one pass over all groups reads, filling included.
   int64_t num_tokens() const;
+  int64_t mean_length() const;  // of a request, filling included; 0 without requests
   int64_t num_spans() const { return first_span_.back(); }
   // Groups that this rank runs.
   int64_t GroupsOf(int64_t rank, int64_t ranks) const;

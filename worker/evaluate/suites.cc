@@ -60,6 +60,15 @@ int64_t SuiteMeasurement::GroupsOf(int64_t rank, int64_t ranks) const {
   return groups * static_cast<int64_t>(plan_.evaluate.suite_modes.size());
 }
 
+void SuiteMeasurement::AddWork(CostShape shape, ForwardWork* work) const {
+  for (const auto& batches : batches_) {
+    shape.tokens = batches->mean_length();
+    for (const std::string& mode : plan_.evaluate.suite_modes) {
+      work->Add(shape, mode, static_cast<double>(batches->num_tokens()));
+    }
+  }
+}
+
 // Row i scores token i + 1.
 double SuiteMeasurement::LinearActive(const Suite& suite) const {
   const int64_t first_row = FirstLinearRow(plan_.attention);

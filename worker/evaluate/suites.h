@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/evaluate/cost_model.h"
 #include "worker/evaluate/request_scores.h"
 #include "worker/evaluate/suite_metrics.h"
 
@@ -33,6 +34,7 @@ class SuiteMeasurement {
   SuiteMeasurement(const SuiteFile& file, const Plan& plan);
 
   int64_t GroupsOf(int64_t rank, int64_t ranks) const;
+  void AddWork(CostShape shape, ForwardWork* work) const;
   std::vector<SuiteFigures> Measure(const EvaluatedModel& model, Collective& collective,
                                     const GroupDone& done) const;
 

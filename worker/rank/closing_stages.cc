@@ -25,8 +25,8 @@ std::string ReportPath(const Plan& plan) {
 ClosingResult RunEvaluate(const ClosingInputs& inputs,
                           const std::function<void(int64_t, int64_t)>& progress) {
   const std::unique_ptr<TokenShard> validation = OpenValidation(inputs.plan);
-  const EvaluationInputs evaluation{inputs.plan, inputs.model,     inputs.parameters,
-                                    *validation, inputs.reference, inputs.notes};
+  const EvaluationInputs evaluation{inputs.plan,      inputs.model, inputs.parameters, *validation,
+                                    inputs.reference, inputs.notes, inputs.memory};
   const Evaluation result = ValueOr(Evaluate(evaluation, inputs.collective, progress), RequireData);
   if (inputs.collective.rank() != 0) return {};
   const std::string path = ValueOr(WriteEvaluation(inputs.plan, result), RequireStorage);

@@ -9,6 +9,7 @@
 
 #include "worker/comm/collective.h"
 #include "worker/data/token_shards.h"
+#include "worker/evaluate/peak_memory.h"
 #include "worker/model/llama.h"
 #include "worker/model/parameters.h"
 #include "worker/plan/plan.h"
@@ -22,6 +23,7 @@ struct ClosingInputs {
   Collective& collective;
   const Llama* reference = nullptr;               // EvaluationInputs::reference
   std::map<std::string, std::string> notes = {};  // EvaluationInputs::notes
+  PeakMemory memory = {};                         // EvaluationInputs::memory
 };
 
 struct ClosingResult {

@@ -32,6 +32,7 @@ Status MetricsLog::Append(const StepLine& line, const StepReport& report) {
   }
   json["tokens"] = line.tokens;
   json["seconds"] = line.seconds;
+  json["peak_memory_bytes"] = static_cast<int64_t>(line.peak_memory_bytes);
   return AppendLines(json.dump() + "\n");
 }
 

@@ -1,7 +1,8 @@
 // MetricsLog: metrics.jsonl, one line per training step, written by rank 0.
 //
 //   {"stage", "stage_index", "step" (from 1), "loss", "layers" (transfer), "learning_rate",
-//    "grad_norm", "window_dropped" (finetune), "tokens", "seconds"}
+//    "grad_norm", "window_dropped" (finetune), "tokens", "seconds", "peak_memory_bytes" (of rank 0
+//    in this stage so far; on a GPU of its tensors since the start)}
 // Lines are flushed, not synced: what a power cut loses is repeated by the next attempt, and
 // readers take the highest epoch per (stage_index, step). Training thread only.
 #pragma once
@@ -22,6 +23,7 @@ struct StepLine {
   int64_t step = 0;
   int64_t tokens = 0;
   double seconds = 0;
+  double peak_memory_bytes = 0;
 };
 
 class MetricsLog {

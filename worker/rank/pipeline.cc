@@ -13,6 +13,7 @@
 #include "worker/model/device.h"
 #include "worker/model/model_digest.h"
 #include "worker/rank/component_losses.h"
+#include "worker/rank/cost_estimate.h"
 #include "worker/rank/failure.h"
 #include "worker/rank/metrics_history.h"
 #include "worker/rank/retained_choice.h"
@@ -144,6 +145,7 @@ void Pipeline::Resume() {
 }
 
 RankExit Pipeline::Run() {
+  EstimateCost({plan_, *model_, *parameters_, program_bytes_}, collective_, clock_);
   const int64_t num_stages = static_cast<int64_t>(plan_.stages.size());
   for (int64_t i = first_stage_; i < num_stages; ++i) {
     if (!RunStage(i, i == first_stage_ ? first_step_ : 0)) return RankExit::kStopped;
@@ -159,7 +161,9 @@ RankExit Pipeline::Run() {
 
 void Pipeline::RunClosingStages() {
   const int64_t evaluate = static_cast<int64_t>(plan_.stages.size()), export_ = evaluate + 1;
-  const ClosingInputs inputs{plan_, *model_, *parameters_, collective_, reference_.get(), Notes()};
+  memory_.StartStage();
+  const ClosingInputs inputs{plan_,   *model_, *parameters_, collective_, reference_.get(),
+                             Notes(), memory_};
   SendEvent("stage_started", evaluate, "{}");
   const ClosingResult report = RunEvaluate(inputs, [&](int64_t done, int64_t total) {
     if (progress_) progress_->Update({"evaluate", evaluate, done, total, {}});
@@ -181,6 +185,7 @@ void Pipeline::CommitClosing(const char* kind, int64_t stage_index, const Closin
 
 bool Pipeline::RunStage(int64_t stage_index, int64_t first_step) {
   const StagePlan& plan = plan_.stages[static_cast<size_t>(stage_index)];
+  memory_.StartStage();
   const std::unique_ptr<TrainingStage> stage =
       MakeStage(plan_, stage_index, *model_, *parameters_, collective_);
   const std::unique_ptr<EarlyStop> stop = MakeEarlyStop(plan);
@@ -311,7 +316,7 @@ void Pipeline::ReportStep(int64_t stage_index, int64_t step, const StepReport& r
   if (!is_first()) return;
   const StagePlan& plan = plan_.stages[static_cast<size_t>(stage_index)];
   const int64_t tokens = plan.batch_size * plan_.data.sequence_length;
-  const StepLine line{plan.kind, stage_index, step + 1, tokens, seconds};
+  const StepLine line{plan.kind, stage_index, step + 1, tokens, seconds, MemoryOfStage()};
   RequireStorage(metrics_->Append(line, report));
   RequireStorage(board_->Append(StepsBefore(stage_index) + step + 1, StepScalars(line, report)));
   ProgressState state{plan.kind, stage_index, step + 1, plan.steps, {}};
@@ -324,6 +329,11 @@ void Pipeline::ReportStep(int64_t stage_index, int64_t step, const StepReport& r
     state.metrics["window_dropped"] = report.window_dropped;
   }
   progress_->Update(std::move(state));
+}
+
+double Pipeline::MemoryOfStage() const {
+  if (model_->device().device.is_cpu()) return memory_.OfStage();
+  return static_cast<double>(PeakDeviceBytes(model_->device()));
 }
 
 ControlRequest Pipeline::AgreeOnRequest() {

@@ -16,6 +16,7 @@
 #include "worker/checkpoint/checkpoint.h"
 #include "worker/comm/collective.h"
 #include "worker/data/training_data.h"
+#include "worker/evaluate/peak_memory.h"
 #include "worker/model/llama.h"
 #include "worker/model/parameters.h"
 #include "worker/plan/plan.h"
@@ -65,6 +66,11 @@ class Pipeline {
   CheckpointCursor CursorAt(int64_t stage_index, int64_t steps_done) const;
   bool is_first() const { return collective_.rank() == 0; }
 
+  // This rank's peak in the running stage; on a GPU that of its tensors so far.
+  double MemoryOfStage() const;
+
+  const double program_bytes_ = ResidentBytes();  // before anything is loaded
+  PeakMemory memory_;
   Plan plan_;  // its own: retain.auto fills in the groups
   Collective& collective_;
   EventChannel& channel_;

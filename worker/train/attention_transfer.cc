@@ -145,6 +145,11 @@ double AttentionTransfer::TeacherEntropy(int64_t layer_index, const at::Tensor& 
   return mean;
 }
 
+void AttentionTransfer::Rehearse(const StepBatch& batch) {
+  std::map<std::string, at::Tensor> gradients;
+  LossesAndGradients(batch, gradients);
+}
+
 StepReport AttentionTransfer::Step(int64_t step, const StepBatch& batch) {
   at::NoGradGuard no_gradients;
   StepReport report;
@@ -181,7 +186,7 @@ std::vector<double> AttentionTransfer::LossesAndGradients(
     std::map<std::string, at::Tensor> of_layer;
     losses.push_back(TeachLayer(i, x, spans, of_layer, y));
     gradients.merge(of_layer);
-    x = model_.FinishLayer(x, y, i, nullptr);
+    if (i + 1 < parameters_.num_layers()) x = model_.FinishLayer(x, y, i, nullptr);
   }
   return losses;
 }

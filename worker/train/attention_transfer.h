@@ -37,6 +37,7 @@ class AttentionTransfer final : public TrainingStage {
                     const AttentionTransferOptions& options);
 
   StepReport Step(int64_t step, const StepBatch& batch) override;
+  void Rehearse(const StepBatch& batch) override;
   std::map<std::string, at::Tensor> State() const override;
 
   // Losses per layer and gradients of their mean over layers and ranks, without an update: what

@@ -202,6 +202,11 @@ double Finetune::LossAndGradients(const StepBatch& batch, const DropoutRule& is_
   return loss;
 }
 
+void Finetune::Rehearse(const StepBatch& batch) {
+  GradientMap gradients;
+  LossAndGradients(batch, RuleAt(0), gradients);
+}
+
 StepReport Finetune::Step(int64_t step, const StepBatch& batch) {
   at::NoGradGuard no_gradients;
   const DropoutRule rule = RuleAt(step);

@@ -49,6 +49,7 @@ class Finetune final : public TrainingStage {
            const FinetuneOptions& options);
 
   StepReport Step(int64_t step, const StepBatch& batch) override;
+  void Rehearse(const StepBatch& batch) override;
   std::map<std::string, at::Tensor> State() const override;
 
   // Mean loss over all ranks and its gradients, without an update. is_dropped(sample, layer) says

@@ -52,6 +52,8 @@ class TrainingStage {
   virtual ~TrainingStage() = default;
   // Steps count from 0 within the stage; any order of calls is deterministic in (state, step, ids).
   virtual StepReport Step(int64_t step, const StepBatch& batch) = 0;
+  // All of a first step but the update: what it costs, before it is paid.
+  virtual void Rehearse(const StepBatch& batch) = 0;
   // Everything that a resume needs: all parameters, and the optimiser's moments by the names of
   // AdamW. The tensors share memory with the live ones.
   virtual std::map<std::string, at::Tensor> State() const = 0;

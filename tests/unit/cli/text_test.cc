@@ -6,6 +6,7 @@
 #include "cli/component_text.h"
 #include "cli/job_text.h"
 #include "cli/output.h"
+#include "cli/plan_text.h"
 #include "cli/progress.h"
 
 namespace tandem::cli {
@@ -250,6 +251,44 @@ TEST(Numbers, AreReadable) {
   EXPECT_EQ(Grouped(-1234), "-1,234");
   EXPECT_EQ(Duration(3661), "1:01:01");
   EXPECT_EQ(Fixed(std::nan(""), 2), "-");
+}
+
+const char* const kEstimate = R"({"version": 1, "ranks": 1, "device": "cpu", "seconds": 152.4,
+  "stages": [
+    {"stage": "attention_transfer", "stage_index": 0, "steps": 300, "tokens": 614400,
+     "seconds": 61.2, "memory_bytes": 512000000},
+    {"stage": "evaluate", "stage_index": 1, "tokens": 262144, "seconds": 7.06,
+     "memory_bytes": 1480000000}]})";
+
+TEST(PlanText, NamesEveryStagesStepsTokensTimeAndMemory) {
+  EXPECT_EQ(PlanText(nlohmann::json::parse(kEstimate)),
+            "plan: about 2:32 on 1 rank, estimated from a rehearsal of each stage; memory is one "
+            "rank's\n"
+            "  STAGE                  STEPS          TOKENS       TIME     MEMORY\n"
+            "  attention_transfer       300         614,400       1:01     512 MB\n"
+            "  evaluate                   -         262,144      7.1 s     1.5 GB");
+  for (const char* odd : {"null", "3", "{}", R"({"stages": []})", R"({"stages": 3})"}) {
+    EXPECT_EQ(PlanText(nlohmann::json::parse(odd)), "") << odd;
+  }
+}
+
+TEST(Progress, ThePlanIsShownOnceAsSoonAsThereIsOne) {
+  FakeClock clock;
+  std::string printed, plan;
+  ProgressPrinter progress(false, {}, clock, [&](const std::string& text) { printed += text; });
+  int asked = 0;
+  progress.ShowPlan([&](const v1::Job&) {
+    ++asked;
+    return plan;
+  });
+  progress.Show(RunningJob());
+  EXPECT_EQ(printed.find("plan:"), std::string::npos);
+  plan = "plan: about 1:00";
+  progress.Show(RunningJob());
+  progress.Show(RunningJob());
+  EXPECT_EQ(asked, 2);
+  EXPECT_NE(printed.find("plan: about 1:00\n"), std::string::npos);
+  EXPECT_EQ(printed.find("plan:"), printed.rfind("plan:"));
 }
 
 }  // namespace

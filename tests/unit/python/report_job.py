@@ -143,7 +143,26 @@ FULL = {
     "retained": [[3, 1]],
     "retain_scores": [[0.02, 0.05], [0.01, 0.11], [0.3, 0.07], [0.2, 0.9]],
     "linear_mass": [*BALANCED["linear_mass"][:3], [0.44, 0.52, None, None]],
-    "cost": {"tokens": 1433600, "seconds": 201.5, "peak_memory_bytes": 1.9e9, "stages": []},
+    "cost": {
+        "tokens": 1433600, "seconds": 201.5, "peak_memory_bytes": 1.9e9,
+        "stages": [
+            {
+                "stage": "attention_transfer", "stage_index": 0, "tokens": 614400, "seconds": 63.0,
+                "steps": 300, "peak_memory_bytes": 6.2e8, "flop_per_token": 2.4e7,
+                "flop_per_second": 2.34e11,
+                "estimate": {"tokens": 614400, "seconds": 60.0, "memory_bytes": 5.0e8},
+                "error": {"seconds": 0.05, "memory_bytes": 0.24},
+            },
+            {
+                "stage": "finetune", "stage_index": 1, "tokens": 204800, "seconds": 34.0,
+                "steps": 100, "peak_memory_bytes": 1.9e9, "flop_per_token": 6.1e7,
+                "flop_per_second": 3.67e11,
+                "estimate": {"tokens": 819200, "seconds": 160.0, "memory_bytes": 2.0e9},
+                "error": {"seconds": -0.15, "memory_bytes": -0.05},
+            },
+            {"stage": "evaluate", "stage_index": 2, "tokens": 524288, "seconds": 16.2},
+        ],
+    },
 }  # fmt: skip
 
 PLAN = {

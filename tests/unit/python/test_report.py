@@ -84,6 +84,33 @@ def test_full_page_shows_controls_recall_suites_lengths_and_the_early_stop(tmp_p
     assert "layer 3, head 1: keeps" not in page
 
 
+def test_the_cost_stands_beside_what_was_expected(tmp_path):
+    page = page_of(write_job(tmp_path / "job", FULL))
+    assert_self_contained(page)
+    for words in (
+        "What it was expected to cost", "1 min 03 s", "+5\N{NO-BREAK SPACE}%", "620.0\N{NO-BREAK SPACE}MB",
+        "−15\N{NO-BREAK SPACE}%", "stopped after 25\N{NO-BREAK SPACE}% of the plan", "367", "Evaluation",
+        "expected 2 min 40 s",
+    ):  # fmt: skip
+        assert words in page, words
+    assert "1 min 37 s" in page, "stages that were not estimated are in no total"
+    assert "expected 1 min 40 s" in page, "of a stage that stopped early so much as was read"
+
+
+def test_a_stage_of_another_job_is_in_no_total(tmp_path):
+    stages = [{**stage} for stage in FULL["cost"]["stages"]]
+    stages[0]["reused"] = True
+    evaluation = {**FULL, "cost": {**FULL["cost"], "stages": stages}}
+    page = page_of(write_job(tmp_path / "job", evaluation))
+    assert "taken over from an equal stage of another job" in page and "Together" not in page
+
+
+@pytest.mark.parametrize("stages", [None, {}, [None], [{}], [{"estimate": 3, "error": []}]])
+def test_odd_stages_of_the_cost_give_a_page(tmp_path, stages):
+    evaluation = {**FULL, "cost": {**FULL["cost"], "stages": stages}}
+    assert_self_contained(page_of(write_job(tmp_path / "job", evaluation)))
+
+
 @pytest.mark.parametrize(
     "key", ["beats_window", "recall", "long_range", "suites", "lengths", "early_stop", "retained",
             "retain_scores", "cost", "served_mode"]
