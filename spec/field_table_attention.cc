@@ -14,21 +14,31 @@ std::vector<Field> AttentionFields() {
       {.path = "attention.feature_map.kind",
        .allowed = {"hedgehog", "exp", "exp_shifted", "relu", "elu"},
        .default_value = "hedgehog",
-       .words = "hedgehog: softmax of a linear map and of its negative, side by side. exp: their "
-                "exponentials. exp_shifted: the same with the largest entry at 1. relu (with a "
-                "trained bias per head) and elu: of the map alone."},
+       .words = "What follows a linear map. hedgehog: its softmax. exp: its exponentials. "
+                "exp_shifted: the same with the largest entry at 1. relu, elu: as named."},
       {.path = "attention.feature_map.dim",
        .type = kInteger,
        .min = 0,
        .max = 4096,
        .default_value = "0",
-       .words = "Width f of the linear map; the features are 2f wide, f for relu and elu. 0: the "
-                "model's head_dim."},
+       .words = "Width f of the linear map; the features are 2f wide with two_sided, else f. 0: "
+                "the model's head_dim."},
       {.path = "attention.feature_map.tie_kv_heads",
        .type = kFlag,
        .default_value = "false",
        .words = "One feature map for the keys of each key/value head instead of one per query "
                 "head: smaller state, fewer parameters."},
+      {.path = "attention.feature_map.two_sided",
+       .type = kFlag,
+       .default_words = "true; false with kind relu or elu",
+       .words = "The features of the linear map and, side by side, of its negative: every kind has "
+                "either form. false: half the state, of the map alone."},
+      {.path = "attention.feature_map.bias",
+       .type = kFlag,
+       .default_words = "false; true with kind relu",
+       .words =
+           "A trained bias in the linear map: one number per head with kind relu, else one per "
+           "head and column."},
       {.path = "attention.window",
        .type = kGroup,
        .words = "The softmax branch: each token's nearest keys."},

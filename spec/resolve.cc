@@ -93,6 +93,13 @@ void FillLiterals(const std::string& path, const std::string& recipe, Message& m
   }
 }
 
+// What a feature map is by its kind (method.md §2).
+void FillFeatureMap(v1::FeatureMapSpec& map) {
+  const bool is_relu = map.kind() == "relu";
+  if (!map.has_two_sided()) map.set_two_sided(!is_relu && map.kind() != "elu");
+  if (!map.has_bias()) map.set_bias(is_relu);
+}
+
 // Validation resolves specs that are still wrong, to judge their fields against each other: no
 // overflow, no division by 0.
 int64_t Within(int64_t value) {
@@ -192,6 +199,7 @@ v1::JobSpec Resolve(const v1::JobSpec& spec) {
   resolved.clear_finetune();
   FillRetained(resolved);
   FillLiterals("", resolved.recipe(), resolved);
+  FillFeatureMap(*resolved.mutable_attention()->mutable_feature_map());
   if (!resolved.has_name())
     resolved.set_name(resolved.recipe().empty() ? "conversion" : resolved.recipe());
   for (auto& stage : *resolved.mutable_stages()) FillStage(resolved, stage);

@@ -44,9 +44,9 @@ struct FeatureMapGradient {
 FeatureMapGradient FeatureMapBackward(const Sizes& sizes, const Array& x, const Array& w,
                                       const Array& d_phi);
 
-// The other kinds of method.md §2; relu reads bias (H), the rest an empty one. sizes.features is
-// 2f of exp and exp_shifted, f of relu and elu.
-enum class MapKind { kExp, kExpShifted, kRelu, kElu };
+// Every kind of method.md §2, two-sided where sizes.features is 2f, else f. bias (H), a number per
+// head, or (H,f), or empty.
+enum class MapKind { kHedgehog, kExp, kExpShifted, kRelu, kElu };
 Array FeatureMap(const Sizes& sizes, MapKind kind, const Array& x, const Array& w,
                  const Array& bias);
 FeatureMapGradient FeatureMapBackward(const Sizes& sizes, MapKind kind, const Array& x,

@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 from .cache_hybrid_linear import HybridLayerState
-from .feature_maps_hybrid_linear import MIN_FEATURE, FeatureMap, num_features
+from .feature_maps_hybrid_linear import MIN_FEATURE, FeatureMap
 
 BLOCK_ROWS = 128
 # A block of rows beside what its windows may reach: k, v of the block; keys, values with the ring of
@@ -73,11 +73,9 @@ class HybridLinearAttentionCore(nn.Module):
         self.terraced = hybrid["window"]["kind"] == "terraced"
         self.window, self.sinks = hybrid["window"]["size"], hybrid["window"]["sinks"]
         self.mixing, self.cache_size = hybrid["mixing"], hybrid["cache"]["size"]
-        kind, map_dim = hybrid["feature_map"]["kind"], hybrid["feature_map"]["dim"]
         self.tied = hybrid["feature_map"]["tie_kv_heads"]
-        self.num_features = num_features(kind, map_dim)
-        self.feature_map_q = FeatureMap(kind, heads, dim, map_dim)
-        self.feature_map_k = FeatureMap(kind, kv_heads if self.tied else heads, dim, map_dim)
+        self.feature_map_q = FeatureMap(hybrid["feature_map"], heads, dim)
+        self.feature_map_k = FeatureMap(hybrid["feature_map"], kv_heads if self.tied else heads, dim)
         self.window_factors = nn.Parameter(torch.empty(heads))
         kept = {group for layer, group in hybrid["retain"]["kv_groups"] if layer == layer_index}
         self.retained_groups = sorted(kept)
@@ -115,7 +113,7 @@ class HybridLinearAttentionCore(nn.Module):
         if "k" not in state.names:
             sinks = 0 if self.mode == "linear_only" else self.sinks
             num_maps = 1 if self.tied and not self.cache_size else self.num_groups
-            state.start_linear(k, v, num_maps, self.num_features, sinks)
+            state.start_linear(k, v, num_maps, self.feature_map_q.num_features, sinks)
             if self.cache_size:
                 state.start_cache(k, self.num_groups, self.cache_size)
         attend = self.linear_block if self.mode == "linear_only" else self.hybrid_block

@@ -13,7 +13,7 @@ config.json holds the base's own keys and
                "window": {"kind": "sliding", "size": 64, "sinks": 0},  # sliding | terraced
                "linear": {"span": "outside"},                   # outside | all
                "feature_map": {"kind": "hedgehog", "dim": 64,   # | exp | exp_shifted | relu | elu
-                               "tie_kv_heads": false},
+                               "two_sided": true, "bias": false, "tie_kv_heads": false},
                "mixing": {"kind": "shared",                     # shared | mass
                           "factor": "sigmoid",                  # sigmoid | exp: gamma from theta
                           "affine": false, "window_gain": 1.0},
@@ -21,7 +21,8 @@ config.json holds the base's own keys and
                "cache": {"size": 0}}                            # sparse cache, keys per query head
 
 tie_kv_heads, mixing.kind, affine, window_gain, retain and cache may be absent: the values above,
-and no retained group. RoPE may stand in both spellings, `rope_theta` + `rope_scaling` (transformers
+and no retained group; so may two_sided (true, but for relu and elu) and bias (false, but for relu).
+RoPE may stand in both spellings, `rope_theta` + `rope_scaling` (transformers
 4) and `rope_parameters` (5); they must agree. Works with transformers 4.56 and later, and 5. Anything
 unknown or impossible is a ValueError that names the key.
 """
@@ -37,6 +38,8 @@ HYBRID_CHOICES = {
     ("linear", "span"): ("outside", "all"),
     ("feature_map", "kind"): ("hedgehog", "exp", "exp_shifted", "relu", "elu"),
     ("feature_map", "tie_kv_heads"): (False, True),
+    ("feature_map", "two_sided"): (False, True),
+    ("feature_map", "bias"): (False, True),
     ("mixing", "kind"): ("shared", "mass"),
     ("mixing", "factor"): ("sigmoid", "exp"),
     ("mixing", "affine"): (False, True),
@@ -169,7 +172,12 @@ def checked_hybrid(hybrid, num_layers, num_kv_heads):
         else:
             given[(key,)] = value
     wrong = [f"hybrid.{'.'.join(p)} is unknown to these classes" for p in given if p not in known]
-    given = {**HYBRID_DEFAULTS, **given}
+    kind = given.get(("feature_map", "kind"))
+    by_kind = {
+        ("feature_map", "two_sided"): kind not in ("relu", "elu"),
+        ("feature_map", "bias"): kind == "relu",
+    }
+    given = {**HYBRID_DEFAULTS, **by_kind, **given}
     wrong += [f"hybrid.{'.'.join(p)} is missing" for p in sorted(known) if p not in given]
     for path, choices in HYBRID_CHOICES.items():
         if path in given and given[path] not in choices:

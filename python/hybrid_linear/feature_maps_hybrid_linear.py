@@ -1,12 +1,13 @@
 """The feature maps phi of the linear branch, one per query head. Needs torch alone.
 
-u = x W, and by kind, f columns of W (features: 2f for hedgehog, exp and exp_shifted, else f):
+u = x W + b, f columns; b (feature_map.bias) is a number per head for relu, else one per column.
+phi(u) = max(side(u), 1e-12), or with feature_map.two_sided max([side(u), side(-u)], 1e-12), 2f wide:
 
-    hedgehog     max([softmax(u), softmax(-u)], 1e-12)
-    exp          [exp(clamp(u, -20, 20)), exp(clamp(-u, -20, 20))]
-    exp_shifted  max([exp(u - max u), exp(min u - u)], 1e-12)
-    relu         max(relu(u + b), 1e-12), b a number per head
-    elu          max(1 + elu(u), 1e-12)
+    hedgehog     side(u) = softmax(u)
+    exp          exp(clamp(u, -20, 20))
+    exp_shifted  exp(u - max u)
+    relu         relu(u)
+    elu          1 + elu(u)
 """
 
 import torch
@@ -15,37 +16,32 @@ from torch.nn import functional
 
 MIN_FEATURE = 1e-12
 MAX_EXPONENT = 20.0
-TWO_SIDED = ("hedgehog", "exp", "exp_shifted")
 
 
-def num_features(kind, dim):
-    return 2 * dim if kind in TWO_SIDED else dim
-
-
-def features(kind, u, bias=None):
+def side(kind, u):
     if kind == "hedgehog":
-        return torch.cat((u.softmax(-1), (-u).softmax(-1)), -1).clamp_min(MIN_FEATURE)
+        return u.softmax(-1)
     if kind == "exp":
-        u = u.clamp(-MAX_EXPONENT, MAX_EXPONENT)
-        return torch.cat((u.exp(), (-u).exp()), -1)
+        return u.clamp(-MAX_EXPONENT, MAX_EXPONENT).exp()
     if kind == "exp_shifted":
-        largest, smallest = u.amax(-1, keepdim=True), u.amin(-1, keepdim=True)
-        return torch.cat(((u - largest).exp(), (smallest - u).exp()), -1).clamp_min(MIN_FEATURE)
+        return (u - u.amax(-1, keepdim=True)).exp()
     if kind == "relu":
-        return (u + bias).relu().clamp_min(MIN_FEATURE)
-    return (1 + functional.elu(u)).clamp_min(MIN_FEATURE)
+        return u.relu()
+    return 1 + functional.elu(u)
 
 
 class FeatureMap(nn.Module):
-    """phi, with W (heads, d, f) and, for relu, b (heads)."""
+    """phi, with W (heads, d, f) and b (heads) or (heads, f); `options`: config.hybrid's own."""
 
-    def __init__(self, kind, num_heads, head_dim, dim):
+    def __init__(self, options, num_heads, head_dim):
         super().__init__()
-        self.kind = kind
+        self.kind, self.two_sided = options["kind"], options["two_sided"]
+        dim = options["dim"]
+        self.num_features = 2 * dim if self.two_sided else dim
         self.weight = nn.Parameter(torch.empty(num_heads, head_dim, dim))
-        self.register_parameter(
-            "bias", nn.Parameter(torch.empty(num_heads)) if kind == "relu" else None
-        )
+        shape = (num_heads,) if self.kind == "relu" else (num_heads, dim)
+        bias = nn.Parameter(torch.empty(shape)) if options["bias"] else None
+        self.register_parameter("bias", bias)
 
     def forward(self, x, groups, num_kv_heads):
         """x (B, K', G or 1, m, d) in fp32 belongs to the KV heads `groups`; all: None.
@@ -54,7 +50,11 @@ class FeatureMap(nn.Module):
         """
         weight, bias = self.weight.to(x.dtype).unflatten(0, (num_kv_heads, -1)), self.bias
         if bias is not None:
-            bias = bias.to(x.dtype).view(num_kv_heads, -1, 1, 1)
+            bias = bias.to(x.dtype).view(num_kv_heads, weight.shape[1], 1, -1)
         if groups is not None:
             weight, bias = weight[groups], None if bias is None else bias[groups]
-        return features(self.kind, x @ weight, bias)
+        u = x @ weight if bias is None else x @ weight + bias
+        phi = side(self.kind, u)
+        if self.two_sided:
+            phi = torch.cat((phi, side(self.kind, -u)), -1)
+        return phi.clamp_min(MIN_FEATURE)

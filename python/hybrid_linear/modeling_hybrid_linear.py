@@ -5,7 +5,8 @@ query heads, K key-value heads, d head_dim, f feature_map.dim):
 
     model.layers.N.self_attn.feature_map_q.weight  (H, d, f)
     model.layers.N.self_attn.feature_map_k.weight  (H, d, f), or (K, d, f) with tie_kv_heads
-    model.layers.N.self_attn.feature_map_{q,k}.bias  as many as heads, for kind relu alone
+    model.layers.N.self_attn.feature_map_{q,k}.bias  as many as heads times f, for kind relu as heads;
+                                                   with feature_map.bias alone
     model.layers.N.self_attn.window_factors        (H)          theta: gamma = sigmoid or exp of it
 
 The operator is attention_hybrid_linear.py, its memory cache_hybrid_linear.py.

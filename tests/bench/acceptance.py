@@ -165,7 +165,8 @@ def make_plan(row, seed, folder, options):
         "job_folder": str(folder), "attempt_folder": str(folder / "attempts/1"), "socket": "", "resume_from": "",
         "spec_sha256": "", "spec_json": "{}", "ranks": 1, "threads_per_rank": options.threads,
         "attention": {
-            "feature_map_kind": "hedgehog", "feature_dim": 64, "tie_kv_heads": False, "window_kind": "sliding",
+            "feature_map_kind": "hedgehog", "feature_dim": 64, "feature_map_two_sided": True, "feature_map_bias": False,
+            "tie_kv_heads": False, "window_kind": "sliding",
             "window_size": 64, "window_sinks": 0, "max_grad": "through", "linear_span": "outside", "mixing_factor": "exp",
             "mixing_initial": row.get("mixing_initial", 0.1), "mixing_kind": "shared", "mixing_affine": False,
             "window_gain": 1.0, "cache_size": 0,

@@ -41,6 +41,10 @@ void TakeHybrid(const Json& hybrid, ModelFolder& model) {
   Take(hybrid, "/window/sinks", attention.window_sinks);
   Take(hybrid, "/linear/span", attention.linear_span);
   Take(hybrid, "/feature_map/kind", attention.feature_map_kind);
+  attention.feature_map_two_sided = IsTwoSidedKind(attention.feature_map_kind);
+  attention.feature_map_bias = IsBiasedKind(attention.feature_map_kind);
+  Take(hybrid, "/feature_map/two_sided", attention.feature_map_two_sided);
+  Take(hybrid, "/feature_map/bias", attention.feature_map_bias);
   Take(hybrid, "/feature_map/dim", attention.feature_dim);
   Take(hybrid, "/feature_map/tie_kv_heads", attention.tie_kv_heads);
   Take(hybrid, "/mixing/kind", attention.mixing_kind);

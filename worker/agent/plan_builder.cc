@@ -15,6 +15,8 @@ AttentionPlan AttentionOf(const v1::AttentionSpec& spec) {
   AttentionPlan plan;
   plan.feature_map_kind = spec.feature_map().kind();
   plan.feature_dim = spec.feature_map().dim();
+  plan.feature_map_two_sided = spec.feature_map().two_sided();
+  plan.feature_map_bias = spec.feature_map().bias();
   plan.window_kind = spec.window().kind();
   plan.window_size = spec.window().size();
   plan.window_sinks = spec.window().sinks();

@@ -66,6 +66,8 @@ ordered_json HybridKeys(const Plan& plan) {
   hybrid["linear"] = {{"span", attention.linear_span}};
   hybrid["feature_map"] = {{"kind", attention.feature_map_kind},
                            {"dim", attention.feature_dim},
+                           {"two_sided", attention.feature_map_two_sided},
+                           {"bias", attention.feature_map_bias},
                            {"tie_kv_heads", attention.tie_kv_heads}};
   hybrid["mixing"] = {{"kind", attention.mixing_kind},
                       {"factor", attention.mixing_factor},

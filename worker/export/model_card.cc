@@ -79,6 +79,7 @@ std::string Attention(const Plan& plan) {
   text += "\n- linear branch: " +
           std::string(a.linear_span == "all" ? "all keys" : "the keys outside the window") +
           ", feature map `" + a.feature_map_kind + "` of width " + std::to_string(a.feature_dim) +
+          (a.feature_map_two_sided ? ", two-sided" : "") + (a.feature_map_bias ? ", biased" : "") +
           (a.tie_kv_heads ? ", one key map per key/value head" : "") + "\n";
   if (a.cache_size > 0) {
     text += "- sparse cache: " + std::to_string(a.cache_size) + " keys per query head\n";

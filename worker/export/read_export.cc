@@ -7,6 +7,7 @@
 
 #include "base/files.h"
 #include "worker/export/weights.h"
+#include "worker/plan/plan.h"
 
 namespace tandem {
 namespace {
@@ -41,11 +42,11 @@ class HybridKeys {
     Refuse(key, "must be a number above 0");
     return absent;
   }
-  bool Flag(const char* key) {
-    if (!Has(key)) return false;
+  bool Flag(const char* key, bool absent = false) {
+    if (!Has(key)) return absent;
     if (object_[key].is_boolean()) return object_[key];
     Refuse(key, "must be true or false");
-    return false;
+    return absent;
   }
   // The first word is what an absent key means.
   std::string Word(const char* key, const std::vector<std::string>& words) {
@@ -126,9 +127,10 @@ void ReadWindowAndMap(HybridKeys& hybrid, std::vector<std::string>* faults, Conv
       linear.Word("span", {"outside", "all"}) == "all" ? Span::kAll : Span::kOutside;
   linear.RefuseOthers();
   HybridKeys map(hybrid.Object("feature_map"), "hybrid.feature_map", faults);
-  form->attention.map =
-      FeatureMapKindFromWord(map.Word("kind", {"hedgehog", "exp", "exp_shifted", "relu", "elu"}));
-  form->parameters.feature_map = form->attention.map;
+  const std::string kind = map.Word("kind", {"hedgehog", "exp", "exp_shifted", "relu", "elu"});
+  form->parameters.feature_map = form->attention.map = FeatureMapKindFromWord(kind);
+  form->attention.two_sided = map.Flag("two_sided", IsTwoSidedKind(kind));
+  form->parameters.feature_map_bias = map.Flag("bias", IsBiasedKind(kind));
   form->parameters.feature_dim = map.Integer("dim", 1, 64);
   form->parameters.tie_kv_heads = map.Flag("tie_kv_heads");
   map.RefuseOthers();

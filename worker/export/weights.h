@@ -3,7 +3,7 @@
 // Free of state. LoRA: W + (alpha/r) B A in fp32 (method.md §6.2), then the export's dtype by
 // rounding to nearest even. Names beyond the base's:
 // model.layers.N.self_attn.{feature_map_q,feature_map_k}.weight (H,d,f), k's (K,d,f) where tied,
-// .{feature_map_q,feature_map_k}.bias for relu maps, and .window_factors (H), always F32.
+// .{feature_map_q,feature_map_k}.bias where the maps have one, and .window_factors (H), always F32.
 #pragma once
 
 #include <ATen/core/Tensor.h>

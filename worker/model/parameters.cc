@@ -48,9 +48,11 @@ void Parameters::AddLayer(const ModelConfig& config, int64_t layer_index) {
   Add(prefix + "feature_map_q", layer.feature_map_q);
   Add(prefix + "feature_map_k", layer.feature_map_k);
   Add(prefix + "window_factor", layer.window_factor);
-  if (options_.feature_map == FeatureMapKind::kRelu) {
-    layer.feature_map_q_bias = at::zeros({H}, device_);
-    layer.feature_map_k_bias = at::zeros({k_maps}, device_);
+  if (options_.feature_map_bias) {
+    // method.md §2: T2R's relu has one number per head; in a softmax that would cancel.
+    const bool one_number = options_.feature_map == FeatureMapKind::kRelu;
+    layer.feature_map_q_bias = one_number ? at::zeros({H}, device_) : at::zeros({H, f}, device_);
+    layer.feature_map_k_bias = layer.feature_map_q_bias.narrow(0, 0, k_maps).clone();
     Add(prefix + "feature_map_q_bias", layer.feature_map_q_bias);
     Add(prefix + "feature_map_k_bias", layer.feature_map_k_bias);
   }

@@ -1,9 +1,10 @@
 // Parameters: everything a conversion trains, by name; fp32, on one device.
 //
 // Feature maps, window factors and LoRA, named as in checkpoints and parity vectors:
-//   layers.L.feature_map_q, .feature_map_k (H,d,f), tied (K,d,f); .feature_map_q_bias,
-//   .feature_map_k_bias, one per map, for relu; layers.L.window_factor (H), the number before its
-//   activation; layers.L.{q,k,v,o}_proj.lora_A (r,in), .lora_B (out,r)
+//   layers.L.feature_map_q, .feature_map_k (H,d,f), tied (K,d,f); where maps have a bias,
+//   .feature_map_q_bias, .feature_map_k_bias (H,f), tied (K,f), of relu maps (H), (K);
+//   layers.L.window_factor (H), the number before its activation; layers.L.{q,k,v,o}_proj.lora_A
+//   (r,in), .lora_B (out,r)
 // The start is method.md §2: identity maps, gamma = mixing_initial, B = 0. A is zero until
 // worker/train/lora_start.h draws it (§6.2): randomness is no business of the model's. The map of
 // names never changes after construction, tensors keep their memory: whoever holds one sees every
@@ -31,6 +32,7 @@ struct LoraOptions {
 struct ParameterOptions {
   int64_t feature_dim = 64;
   FeatureMapKind feature_map = FeatureMapKind::kHedgehog;
+  bool feature_map_bias = false;
   bool tie_kv_heads = false;              // one k map per KV head
   std::string mixing_factor = "sigmoid";  // sigmoid, exp
   double mixing_initial = 0.1;
@@ -47,7 +49,7 @@ struct LoraPair {
 // One layer's trainable tensors, sharing memory with the map.
 struct LayerParameters {
   at::Tensor feature_map_q, feature_map_k, window_factor;
-  at::Tensor feature_map_q_bias, feature_map_k_bias;  // undefined but for relu
+  at::Tensor feature_map_q_bias, feature_map_k_bias;  // undefined: the maps have none
   LoraPair q, k, v, o;
 };
 

@@ -9,6 +9,7 @@ AttentionForm AttentionFormOf(const AttentionPlan& plan) {
   form.span = plan.linear_span == "all" ? Span::kAll : Span::kOutside;
   form.detach_max = plan.max_grad == "detach";
   form.map = FeatureMapKindFromWord(plan.feature_map_kind);
+  form.two_sided = plan.feature_map_two_sided;
   form.window_kind = WindowKindFromWord(plan.window_kind);
   form.mixing = MixingFromWord(plan.mixing_kind);
   form.affine = plan.mixing_affine;

@@ -34,6 +34,8 @@ struct WalkAttention {
     fields.Text("feature_map_kind", attention.feature_map_kind,
                 OneOf({"hedgehog", "exp", "exp_shifted", "relu", "elu"}));
     fields.Integer("feature_dim", attention.feature_dim, {1, 4096});
+    fields.Flag("feature_map_two_sided", attention.feature_map_two_sided);
+    fields.Flag("feature_map_bias", attention.feature_map_bias);
     fields.Flag("tie_kv_heads", attention.tie_kv_heads);
     fields.Text("window_kind", attention.window_kind, OneOf({"sliding", "terraced"}));
     fields.Integer("window_size", attention.window_size, {1, kMaxTokens});
@@ -195,6 +197,14 @@ Status AllViolations(const std::vector<std::string>& violations) {
 }
 
 }  // namespace
+
+bool IsTwoSidedKind(const std::string& feature_map_kind) {
+  return feature_map_kind != "relu" && feature_map_kind != "elu";
+}
+
+bool IsBiasedKind(const std::string& feature_map_kind) {
+  return feature_map_kind == "relu";
+}
 
 std::string PlanToJson(const Plan& plan) {
   nlohmann::ordered_json out;

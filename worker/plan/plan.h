@@ -25,7 +25,9 @@ struct RetainedGroup {
 
 struct AttentionPlan {
   std::string feature_map_kind = "hedgehog";  // hedgehog, exp, exp_shifted, relu, elu
-  int64_t feature_dim = 64;                   // f; the features are 2f wide, f for relu and elu
+  int64_t feature_dim = 64;                   // f; the features are 2f wide if two-sided, else f
+  bool feature_map_two_sided = true;          // of u and of -u
+  bool feature_map_bias = false;              // u = x W + b
   bool tie_kv_heads = false;                  // one k map per key/value head
   std::string window_kind = "sliding";        // sliding, terraced
   int64_t window_size = 64;
@@ -41,6 +43,10 @@ struct AttentionPlan {
   std::vector<RetainedGroup> retained;  // ascending by layer, then group
   int64_t retain_auto = 0;  // choose so many before training; then retained is empty here
 };
+
+// What a feature map is where only its kind is said (method.md §2).
+bool IsTwoSidedKind(const std::string& feature_map_kind);
+bool IsBiasedKind(const std::string& feature_map_kind);
 
 // One training stage; `kind` says which fields count.
 struct StagePlan {

@@ -75,6 +75,7 @@ ParameterOptions ParameterOptionsOf(const Plan& plan) {
   ParameterOptions options;
   options.feature_dim = plan.attention.feature_dim;
   options.feature_map = FeatureMapKindFromWord(plan.attention.feature_map_kind);
+  options.feature_map_bias = plan.attention.feature_map_bias;
   options.tie_kv_heads = plan.attention.tie_kv_heads;
   options.mixing_factor = plan.attention.mixing_factor;
   options.mixing_initial = plan.attention.mixing_initial;

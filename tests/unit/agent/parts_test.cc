@@ -150,6 +150,8 @@ TEST(PlanBuilder, DiagnoseTakesTheConversionsForm) {
   EXPECT_EQ(plan->attention.window_size, 24);
   EXPECT_EQ(plan->attention.window_sinks, 0) << "absent: as old exports were made";
   EXPECT_EQ(plan->attention.feature_dim, 8);
+  EXPECT_FALSE(plan->attention.feature_map_two_sided) << "absent: as relu is by default";
+  EXPECT_TRUE(plan->attention.feature_map_bias);
   EXPECT_EQ(plan->attention.window_gain, 10);
   ASSERT_EQ(plan->attention.retained.size(), 1u);
   EXPECT_EQ(plan->attention.retained[0].layer, 2);

@@ -38,17 +38,24 @@ struct FormInputs {
     call.w_q = leaf(at::randn({H, d, f}, at::kDouble).mul(0.4));
     call.w_k = leaf(at::randn({tied ? K : H, d, f}, at::kDouble).mul(0.4));
     call.gamma = leaf(at::rand({H}, at::kDouble).mul(0.5).add(0.1));
-    if (form.map == FeatureMapKind::kRelu) {
-      call.b_q = leaf(at::randn({H}, at::kDouble).mul(0.3));
-      call.b_k = leaf(at::randn({tied ? K : H}, at::kDouble).mul(0.3));
-    }
+    if (form.map == FeatureMapKind::kRelu) AddBias();
     upstream = at::randn({B, H, T, d}, at::kDouble);
   }
 
   int64_t maps() const { return is_tied ? K : H; }
+  // One number per map for relu, else a row.
+  void AddBias() {
+    const auto leaf = [this](int64_t count) {
+      const bool one = call.form.map == FeatureMapKind::kRelu;
+      const at::Tensor b = at::randn({count, one ? 1 : f}, at::kDouble).mul(0.3);
+      return (one ? b.squeeze(1) : b).set_requires_grad(true);
+    };
+    call.b_q = leaf(H);
+    call.b_k = leaf(maps());
+  }
 
   reference::Sizes Sizes(int64_t kv_heads) const {
-    return {B, H, kv_heads, T, d, f, FeaturesOf(call.form.map, f)};
+    return {B, H, kv_heads, T, d, f, call.form.FeaturesOf(f)};
   }
   reference::Options Options() const {
     const AttentionForm& form = call.form;
@@ -66,22 +73,19 @@ struct FormInputs {
     return x.defined() && x.size(0) != H ? x.repeat_interleave(H / K, 0) : x;
   }
   reference::Array Features(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) const {
-    const reference::Sizes s = Sizes(x.size(1));
-    const reference::Array values = ToArray(x), map = ToArray(PerHead(w));
-    if (call.form.map == FeatureMapKind::kHedgehog) return reference::FeatureMap(s, values, map);
-    return reference::FeatureMap(s, Kind(), values, map, Bias(b));
+    return reference::FeatureMap(Sizes(x.size(1)), Kind(), ToArray(x), ToArray(PerHead(w)),
+                                 Bias(b));
   }
   reference::FeatureMapGradient FeaturesBackward(const at::Tensor& x, const at::Tensor& w,
                                                  const at::Tensor& b,
                                                  const reference::Array& d_phi) const {
-    const reference::Sizes s = Sizes(x.size(1));
-    const reference::Array values = ToArray(x), map = ToArray(PerHead(w));
-    if (call.form.map == FeatureMapKind::kHedgehog)
-      return reference::FeatureMapBackward(s, values, map, d_phi);
-    return reference::FeatureMapBackward(s, Kind(), values, map, Bias(b), d_phi);
+    return reference::FeatureMapBackward(Sizes(x.size(1)), Kind(), ToArray(x), ToArray(PerHead(w)),
+                                         Bias(b), d_phi);
   }
   reference::MapKind Kind() const {
     switch (call.form.map) {
+      case FeatureMapKind::kHedgehog:
+        return reference::MapKind::kHedgehog;
       case FeatureMapKind::kExp:
         return reference::MapKind::kExp;
       case FeatureMapKind::kExpShifted:
@@ -129,8 +133,10 @@ struct FormInputs {
         SumTied(ToTensor(of_k.d_w, {H, d, f})),
         ToTensor(g.d_gamma, {H})};
     if (call.b_q.defined()) {
-      expected.push_back(ToTensor(of_q.d_bias, {H}));
-      expected.push_back(SumTied(ToTensor(of_k.d_bias, {H})));
+      std::vector<int64_t> of_heads = call.b_k.sizes().vec();
+      of_heads[0] = H;
+      expected.push_back(ToTensor(of_q.d_bias, call.b_q.sizes()));
+      expected.push_back(SumTied(ToTensor(of_k.d_bias, of_heads)));
     }
     return expected;
   }

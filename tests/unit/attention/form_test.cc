@@ -23,6 +23,7 @@ AttentionForm SomeForm(WindowKind kind = WindowKind::kSliding,
   form.sinks = 3;
   form.window_kind = kind;
   form.map = map;
+  form.two_sided = map != FeatureMapKind::kRelu && map != FeatureMapKind::kElu;
   return form;
 }
 
@@ -162,6 +163,13 @@ TEST(Transfer, EveryObjectiveOfEveryForm) {
     }
     ExpectTransfer(objective, FormInputs(SomeForm(), 40, true, 1), "exp",
                    std::string(word) + " tied, exp");
+    FormInputs biased(SomeForm(), 40, false, 1);
+    biased.AddBias();
+    ExpectTransfer(objective, biased, "sigmoid", std::string(word) + " hedgehog with bias");
+    AttentionForm one_sided = SomeForm();
+    one_sided.two_sided = false;
+    ExpectTransfer(objective, FormInputs(one_sided, 40, false, 1), "sigmoid",
+                   std::string(word) + " hedgehog, one side");
   }
   TransferObjective mixture;
   mixture.weights = 0.5;
@@ -248,8 +256,9 @@ TEST(Form, RefusesWhatItDoesNotKnow) {
     call.form.span = Span::kAll;
     Attend(ComponentMode::kHybrid, call);
   });
-  expect("bias is missing",
-         [&] { FeatureMap(FeatureMapKind::kRelu, x.call.q, x.call.w_q, at::Tensor()); });
+  expect("bias has shape [2, 8] beside a map of shape [4, 8, 8]; must be (Y) or (Y,f)", [&] {
+    FeatureMap(x.call.form, x.call.q, x.call.w_q, x.call.w_q.select(1, 0).narrow(0, 0, 2));
+  });
 }
 
 }  // namespace

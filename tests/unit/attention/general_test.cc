@@ -24,6 +24,7 @@ AttentionForm FormOf(int64_t window, int64_t sinks, WindowKind kind = WindowKind
   form.window_kind = kind;
   form.span = span;
   form.map = map;
+  form.two_sided = map != FeatureMapKind::kRelu && map != FeatureMapKind::kElu;
   return form;
 }
 
@@ -77,6 +78,41 @@ TEST(General, GradientsOfEveryMapTiedAndNot) {
       ExpectHybridGradients(
           FormInputs(FormOf(16, 3, WindowKind::kSliding, Span::kOutside, map), 150, tied),
           "map " + std::to_string(static_cast<int>(map)) + (tied ? " tied" : ""));
+}
+
+// The other number of sides, and a bias where the kind has none by itself.
+TEST(General, GradientsOfEveryMapInItsOtherForm) {
+  for (const FeatureMapKind map :
+       {FeatureMapKind::kHedgehog, FeatureMapKind::kExp, FeatureMapKind::kExpShifted,
+        FeatureMapKind::kRelu, FeatureMapKind::kElu})
+    for (const bool tied : {false, true}) {
+      AttentionForm form = FormOf(16, 3, WindowKind::kSliding, Span::kOutside, map);
+      form.two_sided = !form.two_sided;
+      FormInputs x(form, 150, tied);
+      if (map == FeatureMapKind::kRelu) {
+        x.call.b_q = x.call.b_k = at::Tensor();
+      } else {
+        x.AddBias();
+      }
+      ExpectHybridGradients(
+          x, "other map " + std::to_string(static_cast<int>(map)) + (tied ? " tied" : ""));
+    }
+}
+
+// The fused kernels know neither one side nor a bias: Attend must not pick them.
+TEST(General, AttendRunsOneSidedAndBiasedMaps) {
+  for (const bool one_sided : {true, false}) {
+    AttentionForm form = FormOf(16, 3);
+    form.two_sided = !one_sided;
+    FormInputs x(form, 100);
+    if (!one_sided) x.AddBias();
+    const auto want = reference::Hybrid(x.Sizes(x.K), x.Options(), x.ForReference());
+    const at::Tensor got = Attend(ComponentMode::kHybrid, x.call);
+    ExpectNear("hybrid", got, ToTensor(want.out, got.sizes()), kOutput);
+    ExpectNear("linear_only", Attend(ComponentMode::kLinearOnly, x.call),
+               ToTensor(reference::LinearOnly(x.Sizes(x.K), x.ForReference()), got.sizes()),
+               kOutput);
+  }
 }
 
 TEST(General, GradientsOfEveryWindowAndOption) {

@@ -35,7 +35,12 @@ TEST(ExportFiles, ConfigFollowsTheRulesOfTheClasses) {
             {"mode", "hybrid"},
             {"window", {{"kind", "sliding"}, {"size", 64}, {"sinks", 2}}},
             {"linear", {{"span", "outside"}}},
-            {"feature_map", {{"kind", "hedgehog"}, {"dim", 64}, {"tie_kv_heads", false}}},
+            {"feature_map",
+             {{"kind", "hedgehog"},
+              {"dim", 64},
+              {"two_sided", true},
+              {"bias", false},
+              {"tie_kv_heads", false}}},
             {"mixing",
              {{"kind", "shared"}, {"factor", "sigmoid"}, {"affine", false}, {"window_gain", 1.0}}},
             {"retain", {{"kv_groups", json::array()}}},
@@ -46,6 +51,8 @@ TEST(ExportFiles, ConfigTellsEveryOptionOfTheAttention) {
   Plan plan;
   plan.served_mode = "linear_only";
   plan.attention.feature_map_kind = "relu";
+  plan.attention.feature_map_two_sided = false;
+  plan.attention.feature_map_bias = true;
   plan.attention.tie_kv_heads = true;
   plan.attention.window_kind = "terraced";
   plan.attention.mixing_kind = "mass";
@@ -58,7 +65,11 @@ TEST(ExportFiles, ConfigTellsEveryOptionOfTheAttention) {
       json::parse(ExportConfigJson(base, ParseModelConfig(base, "c").value(), plan).value());
   const json& hybrid = root["hybrid"];
   EXPECT_EQ(hybrid["mode"], "linear_only");
-  EXPECT_EQ(hybrid["feature_map"], (json{{"kind", "relu"}, {"dim", 64}, {"tie_kv_heads", true}}));
+  EXPECT_EQ(hybrid["feature_map"], (json{{"kind", "relu"},
+                                         {"dim", 64},
+                                         {"two_sided", false},
+                                         {"bias", true},
+                                         {"tie_kv_heads", true}}));
   EXPECT_EQ(hybrid["window"]["kind"], "terraced");
   EXPECT_EQ(
       hybrid["mixing"],

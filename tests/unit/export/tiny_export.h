@@ -48,6 +48,7 @@ class TinyExport {
     ParameterOptions options;
     options.feature_dim = 16;
     options.feature_map = FeatureMapKindFromWord(attention.feature_map_kind);
+    options.feature_map_bias = attention.feature_map_bias;
     options.tie_kv_heads = attention.tie_kv_heads;
     options.mixing_factor = attention.mixing_factor;
     options.lora.rank = 4;

@@ -38,6 +38,12 @@ struct Kind {
   int64_t max_shard_bytes = 0;
 };
 
+void SetMap(AttentionPlan& attention, const std::string& kind) {
+  attention.feature_map_kind = kind;
+  attention.feature_map_two_sided = IsTwoSidedKind(kind);
+  attention.feature_map_bias = IsBiasedKind(kind);
+}
+
 std::map<std::string, Kind> Kinds() {
   std::map<std::string, Kind> kinds;
   kinds["tied"] = {};
@@ -57,9 +63,9 @@ std::map<std::string, Kind> Kinds() {
   kinds["qwen2"].tied = false;
   kinds["qwen2"].family = {{"model_type", "qwen2"}};
   kinds["qwen3"].family = {{"model_type", "qwen3"}, {"head_dim", 24}};
-  kinds["qwen2"].attention.feature_map_kind = "relu";
+  SetMap(kinds["qwen2"].attention, "relu");
   kinds["qwen3"].attention.retained = {{1, 0}};
-  kinds["elu_gain"].attention.feature_map_kind = "elu";
+  SetMap(kinds["elu_gain"].attention, "elu");
   kinds["elu_gain"].attention.mixing_factor = "exp";
   kinds["elu_gain"].attention.window_gain = 10;
   kinds["sparse_cache"].attention.cache_size = 5;
@@ -67,10 +73,13 @@ std::map<std::string, Kind> Kinds() {
   kinds["sparse_cache"].attention.window_gain = 10;
   kinds["mass_tied"].attention.mixing_kind = "mass";
   kinds["mass_tied"].attention.tie_kv_heads = true;
-  kinds["relu_linear_only"].attention.feature_map_kind = "relu";
+  SetMap(kinds["relu_linear_only"].attention, "relu");
   kinds["relu_linear_only"].attention.tie_kv_heads = true;
   kinds["relu_linear_only"].attention.retained = {{0, 0}, {0, 1}};  // a whole layer
   kinds["relu_linear_only"].mode = "linear_only";
+  kinds["one_side_biased"].attention.feature_map_two_sided = false;
+  kinds["one_side_biased"].attention.feature_map_bias = true;
+  kinds["relu_both_sides"].attention.feature_map_kind = "relu";  // two-sided, no bias
   return kinds;
 }
 

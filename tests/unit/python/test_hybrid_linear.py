@@ -32,6 +32,11 @@ VARIANTS = {
     "exp": dict(kind="exp"),
     "relu_tied": dict(kind="relu", tied=True),
     "elu": dict(kind="elu", mode="linear_only"),
+    "hedgehog_one_side_biased": dict(two_sided=False, bias=True),
+    "exp_biased_tied_retained": dict(kind="exp", bias=True, tied=True, retained=[(1, 1)]),
+    "exp_shifted_one_side": dict(kind="exp_shifted", two_sided=False),
+    "relu_two_sided_unbiased": dict(kind="relu", two_sided=True, bias=False),
+    "elu_two_sided_biased_cache": dict(kind="elu", two_sided=True, bias=True, tied=True, cache=3),
     "affine_gain": dict(affine=True, gain=10.0),
     "mass": dict(mixing="mass", sinks=2),
     "mass_terraced_tied": dict(mixing="mass", window="terraced", tied=True),
@@ -219,6 +224,7 @@ def test_what_cannot_work_is_refused_by_name():
         (lambda h: h["mixing"].update(affine=True, factor="exp"), "affine needs"),
         (lambda h: h.update(cache={"size": 4}, linear={"span": "all"}), "hybrid.cache.size needs"),
         (lambda h: h.pop("mixing"), "hybrid.mixing.factor is missing"),
+        (lambda h: h["feature_map"].update(bias=1.5), "hybrid.feature_map.bias is 1.5"),
     ],
 )
 def test_config_refuses(change, message):

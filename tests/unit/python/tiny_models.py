@@ -10,7 +10,7 @@ from hybrid_linear.modeling_hybrid_linear import HybridLinearForCausalLM
 def tiny_config(
     mode="hybrid", size=5, sinks=0, span="outside", factor="sigmoid", window="sliding",
     kind="hedgehog", tied=False, mixing="shared", affine=False, gain=1.0, retained=(), cache=0,
-    **extra,
+    two_sided=None, bias=None, **extra,
 ):  # fmt: skip
     options = dict(
         vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
@@ -28,6 +28,9 @@ def tiny_config(
         "retain": {"kv_groups": [list(pair) for pair in retained]},
         "cache": {"size": cache},
     }
+    for key, value in (("two_sided", two_sided), ("bias", bias)):
+        if value is not None:
+            hybrid["feature_map"][key] = value
     return HybridLinearConfig(**{**options, **extra}, hybrid=hybrid)
 
 
@@ -112,9 +115,9 @@ def window_start(window, i):
 def naive_head(hybrid, w, prefix, h, h_k, q, k, v):
     length, d = q.shape[1:]
     i, j = torch.arange(length)[:, None], torch.arange(length)[None, :]
-    kind = hybrid["feature_map"]["kind"]
-    phi_q = naive_map(kind, w, prefix + "feature_map_q", h, q)
-    phi_k = naive_map(kind, w, prefix + "feature_map_k", h_k, k)
+    feature_map = hybrid["feature_map"]
+    phi_q = naive_map(feature_map, w, prefix + "feature_map_q", h, q)
+    phi_k = naive_map(feature_map, w, prefix + "feature_map_k", h_k, k)
     x = phi_q @ phi_k.transpose(1, 2)
     if hybrid["mode"] == "linear_only":
         x = x * (j <= i)
@@ -163,15 +166,16 @@ def naive_cache(hybrid, phi_k, k, v):
     return shown
 
 
-def naive_map(kind, w, name, h, x):
+def naive_map(options, w, name, h, x):
     u = x @ w[name + ".weight"][h]
-    if kind == "hedgehog":
-        return torch.cat((u.softmax(-1), (-u).softmax(-1)), -1).clamp_min(1e-12)
-    if kind == "exp":
-        return torch.cat((u.clamp(-20, 20).exp(), (-u).clamp(-20, 20).exp()), -1)
-    if kind == "exp_shifted":
-        top, low = u.max(-1, keepdim=True).values, u.min(-1, keepdim=True).values
-        return torch.cat(((u - top).exp(), (low - u).exp()), -1).clamp_min(1e-12)
-    if kind == "relu":
-        return (u + w[name + ".bias"][h]).clamp_min(0).clamp_min(1e-12)
-    return torch.where(u > 0, u + 1, u.exp()).clamp_min(1e-12)
+    if name + ".bias" in w:
+        u = u + w[name + ".bias"][h]
+    top, low = u.max(-1, keepdim=True).values, u.min(-1, keepdim=True).values
+    plus, minus = {
+        "hedgehog": lambda: (u.softmax(-1), (-u).softmax(-1)),
+        "exp": lambda: (u.clamp(-20, 20).exp(), (-u).clamp(-20, 20).exp()),
+        "exp_shifted": lambda: ((u - top).exp(), (low - u).exp()),
+        "relu": lambda: (u.clamp_min(0), (-u).clamp_min(0)),
+        "elu": lambda: (torch.where(u > 0, u + 1, u.exp()), torch.where(u < 0, 1 - u, (-u).exp())),
+    }[options["kind"]]()
+    return (torch.cat((plus, minus), -1) if options["two_sided"] else plus).clamp_min(1e-12)

@@ -2,6 +2,7 @@
 // §4, Identity; §12.5).
 #include "tests/unit/recurrent/recurrent_cases.h"
 #include "worker/model/evaluation_forward.h"
+#include "worker/plan/plan.h"
 
 namespace tandem::testing {
 namespace {
@@ -84,21 +85,35 @@ TEST_P(Identity, HoldsInTheOtherModes) {
 
 INSTANTIATE_TEST_SUITE_P(Windows, Identity, ::testing::Values(1, 4, 16, 64, 256));
 
+// `usual`: with as many sides and the bias that the kind has by default, or the opposite.
 TEST(IdentityOf, EveryFeatureMapTiedOrNot) {
   for (const char* kind : {"hedgehog", "exp", "exp_shifted", "relu", "elu"}) {
     for (const bool tied : {false, true}) {
-      SCOPED_TRACE(std::string(kind) + (tied ? " tied" : ""));
-      ParameterOptions map = Conversion::WithoutLora();
-      map.feature_map = FeatureMapKindFromWord(kind);
-      map.tie_kv_heads = tied;
-      const Conversion tiny(map);
-      RecurrentOptions options;
-      options.form.map = FeatureMapKindFromWord(kind);
-      options.form.window = 16;
-      ExpectIdentity(tiny, options);
-      ExpectSameAsEvaluation(tiny, options);
+      for (const bool usual : {true, false}) {
+        SCOPED_TRACE(std::string(kind) + (tied ? " tied" : "") + (usual ? "" : ", unusual"));
+        ParameterOptions map = Conversion::WithoutLora();
+        map.feature_map = FeatureMapKindFromWord(kind);
+        map.feature_map_bias = IsBiasedKind(kind) == usual;
+        map.tie_kv_heads = tied;
+        const Conversion tiny(map);
+        RecurrentOptions options;
+        options.form.map = map.feature_map;
+        options.form.two_sided = IsTwoSidedKind(kind) == usual;
+        options.form.window = 16;
+        ExpectIdentity(tiny, options);
+        ExpectSameAsEvaluation(tiny, options);
+      }
     }
   }
+}
+
+TEST(IdentityOf, ASparseCacheBesideTiedBiasedMaps) {
+  ParameterOptions map = Conversion::WithoutLora();
+  map.tie_kv_heads = map.feature_map_bias = true;
+  RecurrentOptions options;
+  options.form.window = 16;
+  options.form.cache_size = 4;
+  ExpectIdentity(Conversion(map), options);
 }
 
 TEST(IdentityOf, MixingByMassAffineAndGain) {

@@ -103,8 +103,8 @@ TEST_P(SparseCache, KeepsWhatItsDefinitionSays) {
   const RecurrentAttention attention(options, maps, {}, H, K);
   LayerMemory memory;
   const at::Tensor y = attention.Attend(q, k, v, &memory);
-  const at::Tensor phi_q = FeatureMap(options.form.map, q, maps.w_q, {});
-  const at::Tensor phi_k = FeatureMap(options.form.map, k, maps.w_k, {});
+  const at::Tensor phi_q = FeatureMap(options.form, q, maps.w_q, {});
+  const at::Tensor phi_k = FeatureMap(options.form, k, maps.w_k, {});
   for (int64_t h = 0; h < H; ++h) {
     NaiveHead head;
     head.gamma = maps.gamma_H[h].item<double>();

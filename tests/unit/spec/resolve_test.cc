@@ -76,6 +76,8 @@ attention:
     kind: hedgehog
     dim: 0
     tie_kv_heads: false
+    two_sided: true
+    bias: false
   window:
     kind: sliding
     size: 64
@@ -176,6 +178,21 @@ TEST(Resolve, OverridesGoIntoTheRecipesStages) {
       << "warm-up never exceeds the steps";
   ASSERT_EQ(resolved.stages(1).finetune().ssd().schedule_size(), 2);
   EXPECT_EQ(resolved.stages(1).finetune().ssd().schedule(0), 0.5);
+}
+
+TEST(Resolve, AFeatureMapIsWhatItsKindSaysUnlessTold) {
+  const auto map = [](const std::string& text) {
+    return Resolve(Minimal("recipe: ssd\nattention: {feature_map: {" + text + "}}\n"))
+        .attention()
+        .feature_map();
+  };
+  EXPECT_TRUE(map("kind: exp").two_sided());
+  EXPECT_FALSE(map("kind: exp").bias());
+  EXPECT_FALSE(map("kind: elu").two_sided());
+  EXPECT_FALSE(map("kind: relu").two_sided());
+  EXPECT_TRUE(map("kind: relu").bias());
+  EXPECT_TRUE(map("kind: relu, two_sided: true, bias: false").two_sided());
+  EXPECT_FALSE(map("kind: relu, two_sided: true, bias: false").bias());
 }
 
 TEST(Resolve, ExplicitStagesKeepTheirOrder) {

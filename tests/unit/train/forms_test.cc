@@ -29,6 +29,7 @@ struct FormCase {
   bool labelled = false;   // a label mask
   bool documents = false;  // a document mask
   std::string factor = "sigmoid";
+  bool biased = false;
 };
 
 FormCase Plain(const std::string& name) {
@@ -46,8 +47,14 @@ void AddForms(std::vector<FormCase>& cases) {
   add("exp").form.map = FeatureMapKind::kExp;
   add("exp_shifted").form.map = FeatureMapKind::kExpShifted;
   add("elu").form.map = FeatureMapKind::kElu;
+  cases.back().form.two_sided = false;
   add("relu").form.map = FeatureMapKind::kRelu;
-  cases.back().tied = true;
+  cases.back().form.two_sided = false;
+  cases.back().tied = cases.back().biased = true;
+  add("one_side_biased").form.two_sided = false;
+  cases.back().biased = true;
+  add("elu_both_sides_biased_tied").form.map = FeatureMapKind::kElu;
+  cases.back().tied = cases.back().biased = true;
   add("tied").tied = true;
   add("terraced").form.window_kind = WindowKind::kTerraced;
   cases.back().form.sinks = 2;
@@ -122,6 +129,7 @@ class FormsTest : public ::testing::TestWithParam<FormCase> {
   static ParameterOptions OptionsOf(const FormCase& of) {
     ParameterOptions options = TinyParameterOptions();
     options.feature_map = of.form.map;
+    options.feature_map_bias = of.biased;
     options.tie_kv_heads = of.tied;
     options.mixing_factor = of.factor;
     return options;
@@ -186,8 +194,7 @@ TEST_P(FormsTest, FinetuneAgreesWithThePlainModel) {
   ExpectSameGradients(gradients, plain.Gradients(wanted));
   const bool maps = GetParam().mode != "window_only";
   EXPECT_EQ(gradients.contains("layers.0.feature_map_q"), maps);
-  EXPECT_EQ(gradients.contains("layers.0.feature_map_k_bias"),
-            GetParam().form.map == FeatureMapKind::kRelu);
+  EXPECT_EQ(gradients.contains("layers.0.feature_map_k_bias"), GetParam().biased);
   EXPECT_EQ(gradients.contains("layers.0.window_factor"), GetParam().mode == "hybrid");
 }
 

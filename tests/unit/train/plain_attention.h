@@ -47,25 +47,31 @@ inline at::Tensor Softmax(const at::Tensor& scores, const at::Tensor& keys) {
   return scores.masked_fill(keys.logical_not(), -INFINITY).softmax(-1);
 }
 
-// x (B,H,T,d), map (H,d,f), bias (H) or undefined.
-inline at::Tensor Features(FeatureMapKind kind, const at::Tensor& x, const at::Tensor& map,
-                           const at::Tensor& bias) {
-  const at::Tensor u = x.matmul(map);
-  const auto both = [&u](const auto& f) { return at::cat({f(u), f(u.neg())}, -1); };
+// One side of the features before their floor.
+inline at::Tensor Side(FeatureMapKind kind, const at::Tensor& u) {
   switch (kind) {
     case FeatureMapKind::kHedgehog:
-      return both([](const at::Tensor& t) { return t.softmax(-1); }).clamp_min(1e-12);
+      return u.softmax(-1);
     case FeatureMapKind::kExp:
-      return both([](const at::Tensor& t) { return t.clamp(-20, 20).exp(); });
+      return u.clamp(-20, 20).exp();
     case FeatureMapKind::kExpShifted:
-      return both([](const at::Tensor& t) { return t.sub(t.amax(-1, true)).exp(); })
-          .clamp_min(1e-12);
+      return u.sub(u.amax(-1, true)).exp();
     case FeatureMapKind::kRelu:
-      return u.add(bias.view({-1, 1, 1})).clamp_min(1e-12);
+      return u;
     case FeatureMapKind::kElu:
       break;
   }
-  return at::elu(u).add(1).clamp_min(1e-12);
+  return at::elu(u).add(1);
+}
+
+// x (B,H,T,d), map (H,d,f), bias (H), (H,f) or undefined.
+inline at::Tensor Features(const AttentionForm& form, const at::Tensor& x, const at::Tensor& map,
+                           const at::Tensor& bias) {
+  at::Tensor u = x.matmul(map);
+  if (bias.defined()) u = u.add(bias.view({bias.size(0), 1, -1}));
+  at::Tensor phi = Side(form.map, u);
+  if (form.two_sided) phi = at::cat({phi, Side(form.map, u.neg())}, -1);
+  return phi.clamp_min(1e-12);
 }
 
 // e and x of every pair, 0 where a branch does not read the key; `off` (B,1,1,1): sequences whose

@@ -148,7 +148,7 @@ class PlainModel {
       return t.defined() ? t.repeat_interleave(c_.num_heads / t.size(0), 0) : t;
     };
     const auto features = [&](const at::Tensor& x, const std::string& map) {
-      return plain::Features(form.map, x, per_head(Leaf(layer, map)),
+      return plain::Features(form, x, per_head(Leaf(layer, map)),
                              per_head(Leaf(layer, map + "_bias")));
     };
     return features(in.q, "feature_map_q").matmul(features(in.k, "feature_map_k").transpose(2, 3));

@@ -21,7 +21,8 @@ bool FitsKernels(ComponentMode mode, const AttentionCall& call) {
   const bool window = mode == ComponentMode::kHybrid || mode == ComponentMode::kWindowOnly;
   if (window && call.form.window_kind != WindowKind::kSliding) return false;
   if (mode == ComponentMode::kWindowOnly) return KernelsTake(call.q, 0);
-  if (call.form.map != FeatureMapKind::kHedgehog) return false;
+  if (call.form.map != FeatureMapKind::kHedgehog || !call.form.two_sided || call.b_q.defined())
+    return false;
   if (mode == ComponentMode::kHybrid &&
       (call.form.mixing != Mixing::kShared || call.form.affine || call.window_off))
     return false;

@@ -5,7 +5,6 @@
 #include <ATen/ops/elu.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/max.h>
-#include <ATen/ops/min.h>
 #include <ATen/ops/softmax.h>
 
 #include "worker/model/attention/form.h"
@@ -27,37 +26,40 @@ at::Tensor Project(const at::Tensor& x, const at::Tensor& w) {
       .reshape({B, X * maps, T, f});
 }
 
-// [+u, -u], each shifted so that its largest element is 0.
-at::Tensor Shifted(const at::Tensor& u) {
-  const at::Tensor top = std::get<0>(at::max(u, -1, true)), low = std::get<0>(at::min(u, -1, true));
-  return at::cat({u.sub(top), low.sub(u)}, -1);
+// phi before its floor, of one side: u or -u.
+at::Tensor OneSide(FeatureMapKind kind, const at::Tensor& u) {
+  switch (kind) {
+    case FeatureMapKind::kHedgehog:
+      return at::softmax(u, -1);
+    case FeatureMapKind::kExp:
+      return at::exp(u.clamp(-kExpLimit, kExpLimit));
+    case FeatureMapKind::kExpShifted:
+      return at::exp(u.sub(std::get<0>(at::max(u, -1, true))));
+    case FeatureMapKind::kRelu:
+      return u;
+    case FeatureMapKind::kElu:
+      break;
+  }
+  return at::elu(u).add(1);
 }
 
 }  // namespace
 
-at::Tensor FeatureMap(FeatureMapKind kind, const at::Tensor& x, const at::Tensor& w,
+at::Tensor FeatureMap(const AttentionForm& form, const at::Tensor& x, const at::Tensor& w,
                       const at::Tensor& bias) {
   TORCH_CHECK(x.dim() == 4 && w.dim() == 3 && w.size(1) == x.size(3) && x.size(1) >= 1 &&
                   w.size(0) % x.size(1) == 0,
               "a feature map of shape ", w.sizes(), " does not read heads of shape ", x.sizes(),
               "; must be (Y,d,f) and (B,X,T,d) with X dividing Y");
-  TORCH_CHECK(bias.defined() == (kind == FeatureMapKind::kRelu), "a feature map's bias is ",
-              bias.defined() ? "given" : "missing", "; the map relu has one per head, no other");
-  const at::Tensor u = Project(x, w);
-  switch (kind) {
-    case FeatureMapKind::kHedgehog:
-      return at::cat({at::softmax(u, -1), at::softmax(u.neg(), -1)}, -1).clamp_min(kFloor);
-    case FeatureMapKind::kExp:
-      return at::exp(
-          at::cat({u.clamp(-kExpLimit, kExpLimit), u.neg().clamp(-kExpLimit, kExpLimit)}, -1));
-    case FeatureMapKind::kExpShifted:
-      return at::exp(Shifted(u)).clamp_min(kFloor);
-    case FeatureMapKind::kRelu:
-      return u.add(bias.view({-1, 1, 1})).clamp_min(kFloor);
-    case FeatureMapKind::kElu:
-      break;
-  }
-  return at::elu(u).add(1).clamp_min(kFloor);
+  TORCH_CHECK(!bias.defined() || bias.numel() == w.size(0) ||
+                  bias.sizes() == at::IntArrayRef({w.size(0), w.size(2)}),
+              "a feature map's bias has shape ", bias.sizes(), " beside a map of shape ", w.sizes(),
+              "; must be (Y) or (Y,f)");
+  at::Tensor u = Project(x, w);
+  if (bias.defined()) u = u.add(bias.reshape({w.size(0), 1, -1}));
+  at::Tensor phi = OneSide(form.map, u);
+  if (form.two_sided) phi = at::cat({phi, OneSide(form.map, u.neg())}, -1);
+  return phi.clamp_min(kFloor);  // exp is above it anyhow
 }
 
 }  // namespace tandem

@@ -27,11 +27,6 @@ Mixing MixingFromWord(const std::string& word) {
   return word == "shared" ? Mixing::kShared : Mixing::kMass;
 }
 
-int64_t FeaturesOf(FeatureMapKind kind, int64_t map_dim) {
-  const bool one_sided = kind == FeatureMapKind::kRelu || kind == FeatureMapKind::kElu;
-  return one_sided ? map_dim : 2 * map_dim;
-}
-
 const LayerRetention& AttentionForm::RetainedIn(int64_t layer_index) const {
   static const LayerRetention none;
   const auto index = static_cast<size_t>(layer_index);

@@ -38,9 +38,6 @@ FeatureMapKind FeatureMapKindFromWord(const std::string& word);
 WindowKind WindowKindFromWord(const std::string& word);
 Mixing MixingFromWord(const std::string& word);
 
-// Features F that a map of width f gives: 2f for hedgehog, exp and exp_shifted, f for relu and elu.
-int64_t FeaturesOf(FeatureMapKind kind, int64_t map_dim);
-
 // The KV groups of one layer that stay full softmax, with their query heads; ascending.
 using LayerRetention = std::vector<int64_t>;
 
@@ -50,6 +47,7 @@ struct AttentionForm {
   Span span = Span::kOutside;
   bool detach_max = false;  // parity only, a wrong gradient (method.md §3)
   FeatureMapKind map = FeatureMapKind::kHedgehog;
+  bool two_sided = true;  // features of u and of -u, side by side
   WindowKind window_kind = WindowKind::kSliding;
   Mixing mixing = Mixing::kShared;
   bool affine = false;     // lambda = 1 - gamma instead of 1
@@ -60,14 +58,17 @@ struct AttentionForm {
   std::vector<LayerRetention> retained;  // by layer; empty: none anywhere
 
   const LayerRetention& RetainedIn(int64_t layer_index) const;
+  // Features F that a map of width f gives.
+  int64_t FeaturesOf(int64_t map_dim) const { return two_sided ? 2 * map_dim : map_dim; }
 };
 
 // One layer's attention. Maps and gamma may be undefined in modes that do not read them.
 struct AttentionCall {
-  at::Tensor q;                   // (B,H,T,d) after RoPE
-  at::Tensor k, v;                // (B,K,T,d)
-  at::Tensor w_q, w_k, b_q, b_k;  // maps (H,d,f), or w_k (K,d,f) tied; biases (H) or (K): relu only
-  at::Tensor gamma;               // (H), activated
+  at::Tensor q;         // (B,H,T,d) after RoPE
+  at::Tensor k, v;      // (B,K,T,d)
+  at::Tensor w_q, w_k;  // maps (H,d,f), or w_k (K,d,f) tied
+  at::Tensor b_q, b_k;  // their biases, as FeatureMap takes them
+  at::Tensor gamma;     // (H), activated
   AttentionForm form;
   LayerRetention retained;        // of this layer
   at::Tensor k_linear, v_linear;  // what the linear branch reads instead of k, v (state_swap)
@@ -85,9 +86,10 @@ at::Tensor Attend(ComponentMode mode, const AttentionCall& call);
 // heads.
 HybridDiagnostics AttendWithMass(const AttentionCall& call);
 
-// The feature map (method.md §2) on any device: x (B,X,T,d), w (Y,d,f) with X dividing Y, bias (Y)
-// for relu, else undefined. Returns (B,Y,T,F). Plain ATen, differentiable by autograd.
-at::Tensor FeatureMap(FeatureMapKind kind, const at::Tensor& x, const at::Tensor& w,
+// The form's feature map (method.md §2) on any device: x (B,X,T,d), w (Y,d,f) with X dividing Y;
+// bias (Y), a number per map, or (Y,f), or undefined. Returns (B,Y,T,F). Plain ATen, differentiable
+// by autograd.
+at::Tensor FeatureMap(const AttentionForm& form, const at::Tensor& x, const at::Tensor& w,
                       const at::Tensor& bias);
 
 // sigmoid(theta) or exp(theta); `factor` is "sigmoid" or "exp".

@@ -80,11 +80,11 @@ class PieceForward {
   // x of the band, Z, and the states (method.md §4).
   void ComputeLinear() {
     const AttentionForm& form = call_.form;
-    at::Tensor query = FeatureMap(form.map, call_.q, call_.w_q, call_.b_q);
+    at::Tensor query = FeatureMap(form, call_.q, call_.w_q, call_.b_q);
     if (mode_ == ComponentMode::kHybrid && form.affine)
       query = query.mul(call_.gamma.neg().add(1).view({-1, 1, 1}));
     phi_q_ = FoldRows(tiles_, query, groups_, 1);
-    phi_k_ = FeatureMap(form.map, KeysOfLinear(), call_.w_k, call_.b_k);
+    phi_k_ = FeatureMap(form, KeysOfLinear(), call_.w_k, call_.b_k);
     const int64_t maps = phi_k_.size(1) / groups_;
     const at::Tensor band =
         Band(tiles_, phi_k_, 1).unflatten(0, {N(), maps}).transpose(1, 2);  // (N,n,g,F,W)
@@ -245,7 +245,7 @@ std::vector<Piece> PiecesOf(ComponentMode mode, const AttentionCall& call) {
   const int64_t G = call.q.size(1) / call.k.size(1), d = call.q.size(3);
   int64_t elements = G * t.padded() * (5 * (t.width + t.sinks) + 4 * d);
   if (t.linear) {
-    const int64_t F = FeaturesOf(call.form.map, call.w_q.size(2));
+    const int64_t F = call.form.FeaturesOf(call.w_q.size(2));
     elements += G * (4 * t.padded() * F + 3 * t.state_blocks() * F * d);
   }
   return SplitPieces(call.q, call.q.size(0), call.k.size(1), elements);

@@ -33,9 +33,15 @@ void CheckMaps(const AttentionCall& call) {
   const int64_t maps = call.w_k.size(0);
   TORCH_CHECK(maps == H || maps == K, "w_k has ", maps, " maps; must be one per query head, ", H,
               ", or per KV head, ", K);
-  if (call.form.map != FeatureMapKind::kRelu) return;
-  CheckLike("b_q", call.b_q, q, {H});
-  CheckLike("b_k", call.b_k, q, {maps});
+  if (!call.b_q.defined()) return;
+  const int64_t f = call.w_q.size(2);
+  if (call.b_q.dim() == 1) {
+    CheckLike("b_q", call.b_q, q, {H});
+    CheckLike("b_k", call.b_k, q, {maps});
+  } else {
+    CheckLike("b_q", call.b_q, q, {H, f});
+    CheckLike("b_k", call.b_k, q, {maps, f});
+  }
 }
 
 }  // namespace

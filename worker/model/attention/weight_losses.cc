@@ -36,8 +36,8 @@ struct Student {
         theta(Leaf(call.theta)) {
     const at::AutoGradMode gradients_on(true);
     const AttentionCall& a = call.attention;
-    phi_q = FeatureMap(a.form.map, a.q.detach(), w_q, b_q);
-    phi_k = FeatureMap(a.form.map, a.k.detach(), w_k, b_k);
+    phi_q = FeatureMap(a.form, a.q.detach(), w_q, b_q);
+    phi_k = FeatureMap(a.form, a.k.detach(), w_k, b_k);
   }
 
   at::Tensor w_q, w_k, b_q, b_k, theta, phi_q, phi_k;

@@ -82,7 +82,10 @@ RecurrentAttention::RecurrentAttention(const RecurrentOptions& options, const Re
   if (caches_) {
     const int64_t H = maps_.w_q.size(0);
     maps_.w_k = PerHead(maps_.w_k.unsqueeze(0), H).squeeze(0);
-    if (maps_.b_k.defined()) maps_.b_k = PerHead(maps_.b_k.view({1, -1, 1, 1}), H).view({-1});
+    if (maps_.b_k.defined()) {
+      const at::Tensor rows = maps_.b_k.view({1, maps_.b_k.size(0), 1, -1});
+      maps_.b_k = PerHead(rows, H).reshape({H, -1});
+    }
   }
   if (!has_window_) return;
   const at::Tensor gamma = of_converted(maps.gamma_H);
@@ -184,7 +187,7 @@ void RecurrentAttention::Remember(const Block& block, LayerMemory* memory) const
 void RecurrentAttention::StartSums(const Block& block, LayerMemory* memory) const {
   const int64_t B = block.q.size(0), d = block.q.size(3);
   const int64_t P = maps_.w_k.size(0);
-  const int64_t F = FeaturesOf(options_.form.map, maps_.w_q.size(2));
+  const int64_t F = options_.form.FeaturesOf(maps_.w_q.size(2));
   memory->S = at::zeros({B, P, F, d}, block.q.options());
   memory->z = at::zeros({B, P, F}, block.q.options());
   if (has_window_ && options_.form.mixing == Mixing::kMass) {
@@ -313,11 +316,11 @@ void RecurrentAttention::Forget(int64_t rows, LayerMemory* memory) const {
 }
 
 at::Tensor RecurrentAttention::PhiQ(const at::Tensor& q_BHrd) const {
-  return FeatureMap(options_.form.map, q_BHrd, maps_.w_q, maps_.b_q);
+  return FeatureMap(options_.form, q_BHrd, maps_.w_q, maps_.b_q);
 }
 
 at::Tensor RecurrentAttention::PhiK(const at::Tensor& k_BKmd) const {
-  return FeatureMap(options_.form.map, k_BKmd, maps_.w_k, maps_.b_k);
+  return FeatureMap(options_.form, k_BKmd, maps_.w_k, maps_.b_k);
 }
 
 }  // namespace tandem

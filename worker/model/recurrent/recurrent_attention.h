@@ -36,8 +36,9 @@ struct RecurrentOptions {
 
 // One layer's maps, of all its heads; undefined where the mode does not read them.
 struct RecurrentMaps {
-  at::Tensor w_q, w_k, b_q, b_k;  // (H,d,f), or w_k (K,d,f) tied; biases (H) or (K): relu only
-  at::Tensor gamma_H;             // activated
+  at::Tensor w_q, w_k;  // (H,d,f), or w_k (K,d,f) tied
+  at::Tensor b_q, b_k;  // their biases, as FeatureMap takes them
+  at::Tensor gamma_H;   // activated
 };
 
 class RecurrentAttention {
