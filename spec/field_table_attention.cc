@@ -67,6 +67,13 @@ std::vector<Field> AttentionFields() {
        .words = "Whether the gradient flows through the window's maximum. detach exists for parity "
                 "with other "
                 "implementations; it is a wrong gradient."},
+      {.path = "attention.window.align_end",
+       .type = kFlag,
+       .default_value = "false",
+       .words =
+           "A terraced window's blocks are counted from the sequence's last token, as LoLCATs "
+           "does. A model that writes token by token has no such end: from the prompt's end on "
+           "its window slides, so it is not quite the model that was trained. For parity."},
       {.path = "attention.linear",
        .type = kGroup,
        .words = "The linear branch: all that lies beyond the window."},
@@ -141,6 +148,13 @@ std::vector<Field> AttentionFields() {
        .words = "Keys per head that are kept: those that the linear branch recalls worst. 0: none. "
                 "Training does not know it; evaluation (mode hybrid), generation and the exported "
                 "model use it, token by token."},
+      {.path = "attention.compat",
+       .allowed = {"none", "lolcats"},
+       .default_value = "none",
+       .words =
+           "lolcats: in a sequence no longer than the window, all keys count in both branches: "
+           "a defect of the published code, for parity. Only with a terraced window and "
+           "linear.span outside."},
   };
 }
 

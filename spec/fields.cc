@@ -8,8 +8,7 @@ namespace {
 
 using enum FieldType;
 
-constexpr std::string_view kLaterFields[] = {"attention.window.align_end",
-                                             "attention_transfer.early_stop", "parallelism.tensor"};
+constexpr std::string_view kLaterFields[] = {"attention_transfer.early_stop", "parallelism.tensor"};
 
 std::string Join(const std::vector<std::string_view>& items) {
   std::string text;

@@ -111,6 +111,24 @@ void CheckWindow(const v1::JobSpec& spec, ViolationList& out) {
   }
 }
 
+// Blocks from the end, and the defect that comes of them, belong to terraced windows.
+void CheckParity(const v1::AttentionSpec& attention, ViolationList& out) {
+  const bool is_terraced = attention.window().kind() == "terraced";
+  if (attention.window().align_end() && !is_terraced) {
+    out.AddUnless({"attention.window.kind"}, "attention.window.align_end",
+                  "is true, and a sliding window has no blocks; choose attention.window.kind "
+                  "terraced");
+  }
+  const bool has_defect = is_terraced && attention.linear().span() == "outside" &&
+                          attention.mixing().kind() == "shared" && attention.cache().size() == 0;
+  if (attention.compat() == "lolcats" && !has_defect) {
+    out.AddUnless({"attention.window.kind", "attention.linear.span"}, "attention.compat",
+                  "is \"lolcats\", which that code has with attention.window.kind terraced, "
+                  "attention.linear.span outside, attention.mixing.kind shared and no "
+                  "attention.cache alone; choose these, or compat none");
+  }
+}
+
 void CheckMixing(const v1::JobSpec& spec, ViolationList& out) {
   const auto& mixing = spec.attention().mixing();
   const bool for_use_alone = spec.recipe() == "inference_hybrid" || spec.recipe() == "diagnose";
@@ -194,6 +212,7 @@ void CheckDataFiles(const v1::DataSpec& data, ViolationList& out) {
 
 void CheckAttention(const v1::JobSpec& resolved, ViolationList& out) {
   CheckWindow(resolved, out);
+  CheckParity(resolved.attention(), out);
   CheckMixing(resolved, out);
   CheckRetain(resolved.attention().retain(), out);
 }

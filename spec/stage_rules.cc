@@ -75,6 +75,17 @@ void CheckMixture(const std::string& path, const v1::AttentionTransferSpec& stag
       path + ".mixture", "is 0 throughout; give one of its losses a factor above 0");
 }
 
+// Its loss weighs each key by the one branch that has it.
+void CheckHybridWeights(const std::string& path, const v1::AttentionTransferSpec& stage,
+                        const v1::AttentionSpec& attention, ViolationList& out) {
+  const bool apart = attention.linear().span() == "outside" && attention.compat() == "none";
+  if (stage.objective() != "hybrid_weights" || apart) return;
+  out.AddUnless({"attention.linear.span", "attention.compat"}, path + ".objective",
+                "is \"hybrid_weights\", which needs each key in one branch alone: "
+                "attention.linear.span outside and attention.compat none; choose these, or "
+                "hybrid_outputs");
+}
+
 void CheckFinetune(const std::string& path, const v1::FinetuneSpec& stage, int64_t window_size,
                    ViolationList& out) {
   CheckMode(path, stage, out);
@@ -124,6 +135,8 @@ void CheckStages(const v1::JobSpec& resolved, bool from_recipe, ViolationList& o
     if (stage.has_attention_transfer()) {
       CheckSteps(prefix + "attention_transfer", stage.attention_transfer(), ranks, out);
       CheckMixture(prefix + "attention_transfer", stage.attention_transfer(), out);
+      CheckHybridWeights(prefix + "attention_transfer", stage.attention_transfer(),
+                         resolved.attention(), out);
     } else if (stage.has_finetune()) {
       CheckSteps(prefix + "finetune", stage.finetune(), ranks, out);
       CheckFinetune(prefix + "finetune", stage.finetune(), window, out);

@@ -35,12 +35,14 @@ int64_t InputRow(const Sizes& s, const Head& head, int64_t t) {
 }  // namespace
 
 bool InSoftmaxSet(const Options& o, int64_t i, int64_t j) {
-  const int64_t start = o.terraced ? (i / o.window - 1) * o.window : i - o.window + 1;
+  const int64_t pad = o.align_end ? (o.window - o.tokens % o.window) % o.window : 0;
+  const int64_t start = o.terraced ? ((i + pad) / o.window - 1) * o.window - pad : i - o.window + 1;
   return j <= i && (j >= start || j < o.sinks);
 }
 
 bool InLinearSet(const Options& o, int64_t i, int64_t j) {
-  return j <= i && (o.span_all || !InSoftmaxSet(o, i, j));
+  const bool all = o.span_all || (o.lolcats && o.tokens <= o.window);
+  return j <= i && (all || !InSoftmaxSet(o, i, j));
 }
 
 Array FeatureMap(const Sizes& s, const Array& x, const Array& w) {

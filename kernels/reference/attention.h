@@ -22,6 +22,8 @@ struct Sizes {
 
 // Sets of keys of a query i (method.md §3): softmax {i-w < j <= i}, or terraced {j/w >= i/w - 1, j
 // <= i}, and {j <= i, j < sinks}; linear the rest of j <= i, or with span_all every j <= i.
+// LoLCATs' masks read T: align_end counts blocks by (x + pad)/w, and lolcats has every j <= i in
+// both sets where T <= w.
 struct Options {
   int64_t window = 64, sinks = 0;
   bool span_all = false, detach_max = false;
@@ -30,6 +32,8 @@ struct Options {
   double gain = 1;          // multiplies gamma in e
   bool mass = false;        // mixing by mass instead of gamma; forward only
   bool window_off = false;  // e = 0 in rows whose linear set is not empty (method.md §6.3)
+  bool align_end = false, lolcats = false;
+  int64_t tokens = 0;  // T, for these two
 };
 
 bool InSoftmaxSet(const Options& options, int64_t i, int64_t j);

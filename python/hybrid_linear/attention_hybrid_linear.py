@@ -14,6 +14,10 @@ map decides the window's mass, with Z the sum of x over all keys up to i:
 
     y_i = (sum over W_i of x_ij / Z) softmax over W_i of s v + sum over O_i of x_ij v_j / Z
 
+For parity with LoLCATs a row may depend on the length of the first call, be it a whole text or a
+prompt: with window.align_end the last block ends there, and the window of later rows slides; with
+compat lolcats O_i is all keys up to i if that length is at most w.
+
 Mode linear_only: x over all j <= i and no e. Mode window_only: e alone. Retained heads are full
 causal softmax in every mode. Attention is computed in fp32, block by block of rows, and what left
 the window is summed into a state: memory is O(T), a decoding step costs the same at any position.
@@ -24,6 +28,7 @@ keys beside it, d head_dim, F features.
 
 import math
 from collections import namedtuple
+from functools import partial
 
 import torch
 from torch import nn
@@ -33,8 +38,9 @@ from .feature_maps_hybrid_linear import MIN_FEATURE, FeatureMap
 
 BLOCK_ROWS = 128
 # A block of rows beside what its windows may reach: k, v of the block; keys, values with the ring of
-# the state before them; the first position in each row's window; which keys leave after the block.
-Block = namedtuple("Block", "k v positions keys values key_positions start leaves")
+# the state before them; the first position in each row's window; which keys leave after the block;
+# tokens of the first call, or None after it.
+Block = namedtuple("Block", "k v positions keys values key_positions start leaves length")
 
 
 def at_least_fp32(x):
@@ -71,6 +77,7 @@ class HybridLinearAttentionCore(nn.Module):
         self.num_kv_heads, self.num_groups, self.head_dim = kv_heads, heads // kv_heads, dim
         self.mode, self.span = hybrid["mode"], hybrid["linear"]["span"]
         self.terraced = hybrid["window"]["kind"] == "terraced"
+        self.align_end, self.has_defect = hybrid["window"]["align_end"], hybrid["compat"] == "lolcats"
         self.window, self.sinks = hybrid["window"]["size"], hybrid["window"]["sinks"]
         self.mixing, self.cache_size = hybrid["mixing"], hybrid["cache"]["size"]
         self.tied = hybrid["feature_map"]["tie_kv_heads"]
@@ -109,14 +116,15 @@ class HybridLinearAttentionCore(nn.Module):
         return torch.cat(outputs, -2), state
 
     def attend_linear_groups(self, q, k, v, positions, state, groups):
-        state = state or HybridLayerState()
+        state, length = state or HybridLayerState(), None
         if "k" not in state.names:
             sinks = 0 if self.mode == "linear_only" else self.sinks
             num_maps = 1 if self.tied and not self.cache_size else self.num_groups
             state.start_linear(k, v, num_maps, self.feature_map_q.num_features, sinks)
             if self.cache_size:
                 state.start_cache(k, self.num_groups, self.cache_size)
-        attend = self.linear_block if self.mode == "linear_only" else self.hybrid_block
+            length = (positions >= 0).sum(1, keepdim=True)
+        attend = self.linear_block if self.mode == "linear_only" else partial(self.hybrid_block, length)
         rows = 1 if self.cache_size else BLOCK_ROWS  # the cache moves with every key
         parts = zip(*(x.split(rows, -2) for x in (q, k, v)), positions.split(rows, -1))
         return torch.cat([attend(*part, state, groups) for part in parts], -2), state
@@ -136,20 +144,22 @@ class HybridLinearAttentionCore(nn.Module):
         state.fold(phi_k, v[:, :, None], positions >= 0)
         return number / (total + MIN_FEATURE)[..., None]
 
-    def window_start(self, positions):
-        """The first position in the window of the query at `positions`."""
-        if not self.terraced:
+    def window_start(self, positions, length):
+        """The first position in the window of the query at `positions`; length as in Block."""
+        if not self.terraced or (self.align_end and length is None):
             return positions - (self.window - 1)
-        return (positions.div(self.window, rounding_mode="floor") - 1) * self.window
+        before = -length % self.window if self.align_end else 0
+        block = (positions + before).div(self.window, rounding_mode="floor")
+        return (block - 1) * self.window - before
 
-    def hybrid_block(self, q, k, v, positions, state, groups):
+    def hybrid_block(self, length, q, k, v, positions, state, groups):
         """One block: q (B, K, G, r, d), k, v (B, K, r, d), positions (B, r). Moves the state on."""
         keys, values = torch.cat((state.k, k), 2), torch.cat((state.v, v), 2)
         key_positions = torch.cat((state.positions, positions), 1)
-        after = self.window_start(positions.amax(1, keepdim=True) + 1)
+        after = self.window_start(positions.amax(1, keepdim=True) + 1, length)
         leaves = key_positions < after  # no row after this block has them in its window
-        start = self.window_start(positions)
-        block = Block(k, v, positions, keys, values, key_positions, start, leaves)
+        start = self.window_start(positions, length)
+        block = Block(k, v, positions, keys, values, key_positions, start, leaves, length)
         if self.sinks:
             state.pin_sinks(k, v, positions)
         parts, value_parts = self.window_parts(block, state)
@@ -199,7 +209,8 @@ class HybridLinearAttentionCore(nn.Module):
         """The same over O_i; the keys that leave are then in S and z, or in the sparse cache."""
         seen = block.leaves & (block.key_positions >= self.sinks)
         # The last w - 1 columns (terraced: w) never leave.
-        columns = max(0, block.keys.shape[2] - self.window + (0 if self.terraced else 1))
+        keeps_w = self.terraced and not self.align_end
+        columns = max(0, block.keys.shape[2] - self.window + (0 if keeps_w else 1))
         if self.terraced and not bool(seen.any()):
             columns = 0  # w - 1 of w steps: no map over the ring
         seen, old_at = seen[:, :columns], block.key_positions[:, None, :columns]
@@ -207,6 +218,8 @@ class HybridLinearAttentionCore(nn.Module):
         phi_k = self.phi_k(old_k, groups)
         mask_Brm = seen[:, None, :] & (old_at < block.start[:, :, None])
         sums = linear_sums(phi_q, phi_k, old_v, mask_Brm, state)
+        if self.has_defect and block.length is not None:
+            sums = tuple(map(torch.add, sums, self.defect_sums(phi_q, block, groups)))
         if not self.cache_size:
             state.fold(phi_k, old_v[:, :, None], seen)
             return sums
@@ -216,6 +229,12 @@ class HybridLinearAttentionCore(nn.Module):
             phi_out = self.phi_k(out_k[:, :, :, None], groups)
             state.fold(phi_out, out_v[:, :, :, None], folds[..., None])
         return sums
+
+    def defect_sums(self, phi_q, block, groups):
+        """compat lolcats: the keys up to each row once more, in texts of w tokens or fewer."""
+        at, key_at = block.positions[:, :, None], block.key_positions[:, None, :]
+        mask_Brm = (key_at >= 0) & (key_at <= at) & (block.length <= self.window)[..., None]
+        return masked_sums(phi_q, self.phi_k(block.keys, groups), block.values, mask_Brm)
 
     def gamma(self, dtype, groups):
         theta = self.window_factors.to(dtype)
@@ -240,6 +259,10 @@ class HybridLinearAttentionCore(nn.Module):
 
 def linear_sums(phi_q, phi_k, v, mask_Brm, state):
     """sum of x v and sum of x over the state and over the keys beside it that the mask shows."""
+    number, total = masked_sums(phi_q, phi_k, v, mask_Brm)
+    return number + phi_q @ state.S, total + (phi_q @ state.z[..., None])[..., 0]
+
+
+def masked_sums(phi_q, phi_k, v, mask_Brm):
     x = (phi_q @ phi_k.mT) * mask_Brm[:, None, None]
-    number = x @ v[:, :, None] + phi_q @ state.S
-    return number, x.sum(-1) + (phi_q @ state.z[..., None])[..., 0]
+    return x @ v[:, :, None], x.sum(-1)

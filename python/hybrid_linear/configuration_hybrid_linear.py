@@ -10,7 +10,8 @@ config.json holds the base's own keys and
                  "AutoModelForCausalLM": "modeling_hybrid_linear.HybridLinearForCausalLM"},
     "hybrid": {"version": 1,
                "mode": "hybrid",                                # hybrid | linear_only | window_only
-               "window": {"kind": "sliding", "size": 64, "sinks": 0},  # sliding | terraced
+               "window": {"kind": "sliding", "size": 64, "sinks": 0,   # sliding | terraced
+                          "align_end": false},
                "linear": {"span": "outside"},                   # outside | all
                "feature_map": {"kind": "hedgehog", "dim": 64,   # | exp | exp_shifted | relu | elu
                                "two_sided": true, "bias": false, "tie_kv_heads": false},
@@ -18,11 +19,12 @@ config.json holds the base's own keys and
                           "factor": "sigmoid",                  # sigmoid | exp: gamma from theta
                           "affine": false, "window_gain": 1.0},
                "retain": {"kv_groups": [[5, 2]]},               # [layer, group] that stay softmax
-               "cache": {"size": 0}}                            # sparse cache, keys per query head
+               "cache": {"size": 0},                            # sparse cache, keys per query head
+               "compat": "none"}                                # none | lolcats
 
-tie_kv_heads, mixing.kind, affine, window_gain, retain and cache may be absent: the values above,
-and no retained group; so may two_sided (true, but for relu and elu) and bias (false, but for relu).
-RoPE may stand in both spellings, `rope_theta` + `rope_scaling` (transformers
+align_end, tie_kv_heads, mixing.kind, affine, window_gain, retain, cache and compat may be absent:
+the values above, and no retained group; so may two_sided (true, but for relu and elu) and bias
+(false, but for relu). RoPE may stand in both spellings, `rope_theta` + `rope_scaling` (transformers
 4) and `rope_parameters` (5); they must agree. Works with transformers 4.56 and later, and 5. Anything
 unknown or impossible is a ValueError that names the key.
 """
@@ -40,6 +42,8 @@ HYBRID_CHOICES = {
     ("feature_map", "tie_kv_heads"): (False, True),
     ("feature_map", "two_sided"): (False, True),
     ("feature_map", "bias"): (False, True),
+    ("window", "align_end"): (False, True),
+    ("compat",): ("none", "lolcats"),
     ("mixing", "kind"): ("shared", "mass"),
     ("mixing", "factor"): ("sigmoid", "exp"),
     ("mixing", "affine"): (False, True),
@@ -59,6 +63,8 @@ HYBRID_DEFAULTS = {
     ("mixing", "window_gain"): 1.0,
     ("retain", "kv_groups"): [],
     ("cache", "size"): 0,
+    ("window", "align_end"): False,
+    ("compat",): "none",
 }
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 ROPE_KEYS = {
@@ -217,6 +223,19 @@ def impossible(given, num_layers, num_kv_heads):
         wrong.append(
             "hybrid.cache.size needs hybrid.mode hybrid, hybrid.mixing.kind shared and "
             "hybrid.linear.span outside"
+        )
+    terraced = given[("window", "kind")] == "terraced"
+    if given[("window", "align_end")] and not terraced:
+        wrong.append("hybrid.window.align_end needs hybrid.window.kind terraced")
+    if given[("compat",)] == "lolcats" and not (
+        terraced
+        and given[("mixing", "kind")] == "shared"
+        and given[("linear", "span")] == "outside"
+        and given[("cache", "size")] == 0
+    ):
+        wrong.append(
+            "hybrid.compat lolcats needs hybrid.window.kind terraced, hybrid.mixing.kind shared, "
+            "hybrid.linear.span outside and hybrid.cache.size 0"
         )
     for pair in given[("retain", "kv_groups")]:
         limits = (num_layers, num_kv_heads)

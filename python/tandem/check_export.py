@@ -6,7 +6,8 @@ Loads DIR through AutoModelForCausalLM (trust_remote_code, fp32, offline) and wa
 no unexpected tensor; with --expected, logits within 1e-4 of Tandem's for its ids (`ids` int64 (1,
 T), `logits` fp32 (1, T, V)); the same logits from prefill and decoding; the same greedy tokens with
 and without a cache; a cache that stays constant in size, but for retained heads; a tokenizer that
-loads.
+loads. A form in which a row depends on what follows it (window.align_end, compat lolcats) is by its
+nature another function token by token: there decoding and greedy tokens are not compared.
 
 Prints one JSON line: {"checked": true, "ok", "transformers", "max_difference", ..., "failures": []}
 or {"checked": false, "reason"} where torch or transformers are not installed. Exit codes: 0 all is
@@ -51,6 +52,11 @@ def difference(name, ours, theirs, failures):
     return largest
 
 
+def depends_on_length(model):
+    hybrid = model.config.hybrid
+    return hybrid["window"].get("align_end", False) or hybrid.get("compat") == "lolcats"
+
+
 def check_decoding(model, ids, failures):
     """Prefill of half, then token by token, equals one forward; the cache does not grow."""
     import torch
@@ -61,7 +67,10 @@ def check_decoding(model, ids, failures):
     cache = output.cache if hasattr(output, "cache") else output.past_key_values
     for t in range(half, ids.shape[1]):
         parts.append(model(ids[:, t : t + 1], past_key_values=cache).logits)
-    largest = difference("prefill and decoding", torch.cat(parts, 1), whole, failures)
+    figures = {}
+    if not depends_on_length(model):
+        decoded = torch.cat(parts, 1)
+        figures["decode_difference"] = difference("prefill and decoding", decoded, whole, failures)
     window = model.config.hybrid["window"]["size"]
     many = ids.repeat(1, 2 + 2 * window // ids.shape[1])
     model(many, past_key_values=cache)
@@ -70,7 +79,7 @@ def check_decoding(model, ids, failures):
     after = cache.num_bytes(retained=False)
     if after != before:
         failures.append(f"the cache grew from {before} to {after} bytes")
-    return {"decode_difference": largest, "cache_bytes": before}
+    return {**figures, "cache_bytes": before}
 
 
 def check_generation(model, ids, failures):
@@ -105,7 +114,8 @@ def check(folder, expected):
             largest = difference("Tandem", model(ids).logits, tensors["logits"], failures)
             figures["max_difference"] = largest
         figures.update(check_decoding(model, ids, failures))
-        check_generation(model, ids, failures)
+        if not depends_on_length(model):
+            check_generation(model, ids, failures)
     check_tokenizer(folder, failures)
     return {
         "checked": True,

@@ -9,9 +9,9 @@ maps. OUT becomes a folder like an export: the base's weights with LoRA added (W
 fp32), maps and factors, config.json (terraced window, hedgehog maps, sigmoid factors), the classes.
 The .pt files are read without running what is in them (torch_archive.py).
 
-Not the same as the original: blocks of the window are counted from the first token, the original's
-from the last; the two agree where the length is a multiple of the window. Its double counting in
-texts no longer than the window is not copied.
+The checkpoint is measured as it was trained: blocks of the window end with the text (align_end), and
+texts no longer than the window count every key in both branches, which is the original's defect
+(compat lolcats).
 
 Prints one JSON line {"model": OUT, "layers", "lora_rank"}. Exit codes: 0, or 1 with the fault on
 stderr.
@@ -153,12 +153,13 @@ def hybrid_config(config, width, window):
         hybrid={
             "version": 1,
             "mode": "hybrid",
-            "window": {"kind": "terraced", "size": window, "sinks": 0},
+            "window": {"kind": "terraced", "size": window, "sinks": 0, "align_end": True},
             "linear": {"span": "outside"},
             "feature_map": {"kind": "hedgehog", "dim": width, "tie_kv_heads": False},
             "mixing": {"kind": "shared", "factor": "sigmoid", "affine": False, "window_gain": 1.0},
             "retain": {"kv_groups": []},
             "cache": {"size": 0},
+            "compat": "lolcats",
         },
     )
     return config

@@ -167,9 +167,10 @@ def make_plan(row, seed, folder, options):
         "attention": {
             "feature_map_kind": "hedgehog", "feature_dim": 64, "feature_map_two_sided": True, "feature_map_bias": False,
             "tie_kv_heads": False, "window_kind": "sliding",
-            "window_size": 64, "window_sinks": 0, "max_grad": "through", "linear_span": "outside", "mixing_factor": "exp",
+            "window_size": 64, "window_sinks": 0, "window_align_end": False, "max_grad": "through",
+            "linear_span": "outside", "mixing_factor": "exp",
             "mixing_initial": row.get("mixing_initial", 0.1), "mixing_kind": "shared", "mixing_affine": False,
-            "window_gain": 1.0, "cache_size": 0,
+            "window_gain": 1.0, "cache_size": 0, "compat": "none",
             "retained": RETAINED if row.get("retained") else [], "retain_auto": 0},
         "data": {"tokens": str(options.work / "tokens"), "sequence_length": LENGTH, "document_mask": False},
         "stages": stages,

@@ -131,6 +131,39 @@ TEST(Reference, TerracedWindowsHoldTheirOwnBlockAndTheOneBefore) {
   EXPECT_EQ(pairs, 0);  // nothing counts twice
 }
 
+// method.md §12.2, T = 64 and 65 beside a window of 64.
+TEST(Reference, LolcatsCountsShortSequencesTwice) {
+  for (const auto& [tokens, wanted] : {std::pair{int64_t{64}, 2080}, {int64_t{65}, 0}}) {
+    Options options{64, 0};
+    options.terraced = options.align_end = options.lolcats = true;
+    options.tokens = tokens;
+    int64_t both = 0;
+    for (int64_t i = 0; i < tokens; ++i)
+      for (int64_t j = 0; j < tokens; ++j)
+        both += reference::InSoftmaxSet(options, i, j) && reference::InLinearSet(options, i, j);
+    EXPECT_EQ(both, wanted) << tokens;
+  }
+}
+
+// The masks of the published code, which are cut out of a whole number of blocks at its end.
+TEST(Reference, BlocksFromTheEndAreThePublishedMasks) {
+  const int64_t w = 4;
+  for (int64_t tokens = 1; tokens <= 3 * w; ++tokens) {
+    Options options{w, 0};
+    options.terraced = options.align_end = true;
+    options.tokens = tokens;
+    const int64_t whole = (tokens + w - 1) / w * w, cut = whole - tokens;
+    for (int64_t i = 0; i < tokens; ++i)
+      for (int64_t j = 0; j <= i; ++j) {
+        const int64_t row = i + cut, column = j + cut;
+        const bool on_diagonal = column / w == row / w;           // torch.block_diag
+        const bool rolled = (column + w) % whole / w == row / w;  // + torch.roll(-w, -1)
+        EXPECT_EQ(reference::InSoftmaxSet(options, i, j), on_diagonal || rolled)
+            << tokens << " " << i << " " << j;
+      }
+  }
+}
+
 TEST(Reference, MassMixingSplitsByTheMapsMass) {
   Example e = MakeExample(20);
   Options options{3, 0};

@@ -39,6 +39,7 @@ void TakeHybrid(const Json& hybrid, ModelFolder& model) {
   Take(hybrid, "/window/kind", attention.window_kind);
   Take(hybrid, "/window/size", attention.window_size);
   Take(hybrid, "/window/sinks", attention.window_sinks);
+  Take(hybrid, "/window/align_end", attention.window_align_end);
   Take(hybrid, "/linear/span", attention.linear_span);
   Take(hybrid, "/feature_map/kind", attention.feature_map_kind);
   attention.feature_map_two_sided = IsTwoSidedKind(attention.feature_map_kind);
@@ -52,6 +53,7 @@ void TakeHybrid(const Json& hybrid, ModelFolder& model) {
   Take(hybrid, "/mixing/affine", attention.mixing_affine);
   Take(hybrid, "/mixing/window_gain", attention.window_gain);
   Take(hybrid, "/cache/size", attention.cache_size);
+  Take(hybrid, "/compat", attention.compat);
   TakeRetained(hybrid, attention.retained);
 }
 

@@ -20,6 +20,7 @@ AttentionPlan AttentionOf(const v1::AttentionSpec& spec) {
   plan.window_kind = spec.window().kind();
   plan.window_size = spec.window().size();
   plan.window_sinks = spec.window().sinks();
+  plan.window_align_end = spec.window().align_end();
   plan.max_grad = spec.window().max_grad();
   plan.linear_span = spec.linear().span();
   plan.mixing_factor = spec.mixing().factor();
@@ -29,6 +30,7 @@ AttentionPlan AttentionOf(const v1::AttentionSpec& spec) {
   plan.mixing_affine = spec.mixing().affine();
   plan.window_gain = spec.mixing().window_gain();
   plan.cache_size = spec.cache().size();
+  plan.compat = spec.compat();
   plan.retain_auto = spec.retain().auto_();
   return plan;
 }

@@ -174,7 +174,7 @@ class Evaluator {
 
   // Row i predicts token i + 1.
   double LinearActive() const {
-    const int64_t first_row = FirstLinearRow(plan_.attention), rows = text_.T() - 1;
+    const int64_t first_row = FirstLinearRow(plan_.attention, text_.T()), rows = text_.T() - 1;
     std::vector<double> scored(static_cast<size_t>(rows));
     double all = 0, active = 0;
     for (int64_t sequence = 0; sequence < text_.size(); ++sequence) {

@@ -90,12 +90,13 @@ EvaluationOptions TrainingFreeOptions(const Plan& plan) {
   return options;
 }
 
-int64_t FirstLinearRow(const AttentionPlan& attention) {
-  const int64_t window = attention.window_size, sinks = attention.window_sinks;
-  if (attention.linear_span == "all") return 0;
+int64_t FirstLinearRow(const AttentionPlan& attention, int64_t num_tokens) {
+  const AttentionForm form = AttentionFormOf(attention);
+  if (form.span == Span::kAll || form.HasDefect(num_tokens)) return 0;
+  if (form.window_kind == WindowKind::kSliding) return form.window + form.sinks;
   // Block b reads blocks b - 1 and b: the first with keys before them that are no sinks.
-  if (attention.window_kind == "terraced") return (sinks / window + 2) * window;
-  return window + sinks;
+  const int64_t padding = form.BlockPadding(num_tokens);
+  return ((form.sinks + padding) / form.window + 2) * form.window - padding;
 }
 
 EvaluationResult RunPass(const EvaluatedModel& model, const at::Tensor& ids_BT,

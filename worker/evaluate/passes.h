@@ -38,8 +38,9 @@ EvaluationOptions OptionsOf(const Plan& plan);
 EvaluationOptions TrainingFreeOptions(const Plan& plan);
 inline constexpr int64_t kTrainingFreeSinks = 4;
 
-// The first row whose linear branch has keys under this plan; 0 with span `all` (method.md §3).
-int64_t FirstLinearRow(const AttentionPlan& attention);
+// The first row whose linear branch has keys under this plan, in a sequence of so many tokens; 0
+// with span `all` (method.md §3).
+int64_t FirstLinearRow(const AttentionPlan& attention, int64_t num_tokens);
 
 // One forward pass; the reference where the options ask for the base. ids on the host.
 EvaluationResult RunPass(const EvaluatedModel& model, const at::Tensor& ids_BT,

@@ -32,6 +32,20 @@ std::vector<std::vector<int64_t>> GroupByLength(const std::vector<Request>& requ
   return groups;
 }
 
+// Cut where the length changes.
+std::vector<std::vector<int64_t>> OfOneLength(const std::vector<int64_t>& group,
+                                              const std::vector<Request>& requests) {
+  std::vector<std::vector<int64_t>> parts;
+  int64_t last = 0;
+  for (const int64_t request : group) {
+    const int64_t length = requests[static_cast<size_t>(request)].length;
+    if (length != last) parts.emplace_back();
+    parts.back().push_back(request);
+    last = length;
+  }
+  return parts;
+}
+
 }  // namespace
 
 RequestBatches::RequestBatches(std::vector<Request> requests, ReadIds read)
@@ -116,7 +130,10 @@ std::vector<SpanScore> RequestBatches::Score(const EvaluatedModel& model,
   std::vector<double> mine;
   for (size_t group = static_cast<size_t>(collective.rank()); group < groups_.size();
        group += static_cast<size_t>(collective.size())) {
-    RunGroup(model, with_guesses, groups_[group], &mine);
+    const auto parts = options.attention.DependsOnLength()
+                           ? OfOneLength(groups_[group], requests_)
+                           : std::vector<std::vector<int64_t>>{groups_[group]};
+    for (const auto& part : parts) RunGroup(model, with_guesses, part, &mine);
     done();
   }
   const std::vector<double> all = collective.AllGather(mine);

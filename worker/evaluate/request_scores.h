@@ -5,8 +5,10 @@
 // up on the right with token 0. That is exact: in softmax, window and linear attention alike row i
 // reads rows 0 ... i only, and norms, projections and MLP work row by row, so what stands to the
 // right of a request cannot reach its scores. (The probe state_swap mixes sequences and is no
-// mode of requests.) Groups are made from the lengths alone and dealt to the ranks in turn; the
-// figures are the same for any number of ranks. Collective; confined to the calling thread.
+// mode of requests.) Where a form's rows do depend on the length (AttentionForm::DependsOnLength),
+// only requests of one length go together. Groups are made from the lengths alone and dealt to the
+// ranks in turn; the figures are the same for any number of ranks. Collective; confined to the
+// calling thread.
 #pragma once
 
 #include <cstdint>

@@ -71,12 +71,12 @@ void SuiteMeasurement::AddWork(CostShape shape, ForwardWork* work) const {
 
 // Row i scores token i + 1.
 double SuiteMeasurement::LinearActive(const Suite& suite) const {
-  const int64_t first_row = FirstLinearRow(plan_.attention);
   double rows = 0, active = 0;
   for (const SuiteItem& item : suite.items) {
     for (size_t i = 0; i < item.starts.size(); ++i) {
       const int64_t length = LengthOf(*file_.requests, item.first + static_cast<int64_t>(i));
       const int64_t begin = item.starts[i] - 1, end = length - 1;
+      const int64_t first_row = FirstLinearRow(plan_.attention, length);
       rows += static_cast<double>(end - begin);
       active += static_cast<double>(std::max<int64_t>(0, end - std::max(begin, first_row)));
     }

@@ -62,7 +62,8 @@ ordered_json HybridKeys(const Plan& plan) {
   ordered_json hybrid = {{"version", 1}, {"mode", plan.served_mode}};
   hybrid["window"] = {{"kind", attention.window_kind},
                       {"size", attention.window_size},
-                      {"sinks", attention.window_sinks}};
+                      {"sinks", attention.window_sinks},
+                      {"align_end", attention.window_align_end}};
   hybrid["linear"] = {{"span", attention.linear_span}};
   hybrid["feature_map"] = {{"kind", attention.feature_map_kind},
                            {"dim", attention.feature_dim},
@@ -79,6 +80,7 @@ ordered_json HybridKeys(const Plan& plan) {
   }
   hybrid["retain"] = {{"kv_groups", groups}};
   hybrid["cache"] = {{"size", attention.cache_size}};
+  hybrid["compat"] = attention.compat;
   return hybrid;
 }
 

@@ -76,6 +76,7 @@ std::string Attention(const Plan& plan) {
   std::string text = "- mode: `" + plan.served_mode + "`\n- window: " + a.window_kind + ", " +
                      std::to_string(a.window_size) + " tokens";
   if (a.window_sinks > 0) text += ", and the first " + std::to_string(a.window_sinks);
+  if (a.window_align_end) text += ", in blocks that end with the text";
   text += "\n- linear branch: " +
           std::string(a.linear_span == "all" ? "all keys" : "the keys outside the window") +
           ", feature map `" + a.feature_map_kind + "` of width " + std::to_string(a.feature_dim) +

@@ -121,6 +121,7 @@ void ReadWindowAndMap(HybridKeys& hybrid, std::vector<std::string>* faults, Conv
   form->attention.window_kind = WindowKindFromWord(window.Word("kind", {"sliding", "terraced"}));
   form->attention.window = window.Integer("size", 1, 64);
   form->attention.sinks = window.Integer("sinks", 0, 0);
+  form->attention.align_end = window.Flag("align_end");
   window.RefuseOthers();
   HybridKeys linear(hybrid.Object("linear"), "hybrid.linear", faults);
   form->attention.span =
@@ -181,6 +182,7 @@ Result<ConvertedForm> ParseConvertedForm(const std::string& text, const ModelCon
   HybridKeys cache(hybrid.Object("cache"), "hybrid.cache", &faults);
   form.attention.cache_size = cache.Integer("size", 0, 0);
   cache.RefuseOthers();
+  form.attention.lolcats_defect = hybrid.Word("compat", {"none", "lolcats"}) == "lolcats";
   hybrid.RefuseOthers();
   if (faults.empty()) return form;
   std::string message = where + ": " + faults.front();

@@ -11,10 +11,12 @@ AttentionForm AttentionFormOf(const AttentionPlan& plan) {
   form.map = FeatureMapKindFromWord(plan.feature_map_kind);
   form.two_sided = plan.feature_map_two_sided;
   form.window_kind = WindowKindFromWord(plan.window_kind);
+  form.align_end = plan.window_align_end;
   form.mixing = MixingFromWord(plan.mixing_kind);
   form.affine = plan.mixing_affine;
   form.window_gain = plan.window_gain;
   form.cache_size = plan.cache_size;
+  form.lolcats_defect = plan.compat == "lolcats";
   for (const RetainedGroup& retained : plan.retained) {
     const auto layer = static_cast<size_t>(retained.layer);
     if (form.retained.size() <= layer) form.retained.resize(layer + 1);

@@ -40,6 +40,7 @@ struct WalkAttention {
     fields.Text("window_kind", attention.window_kind, OneOf({"sliding", "terraced"}));
     fields.Integer("window_size", attention.window_size, {1, kMaxTokens});
     fields.Integer("window_sinks", attention.window_sinks, {0, 1024});
+    fields.Flag("window_align_end", attention.window_align_end);
     fields.Text("max_grad", attention.max_grad, OneOf({"through", "detach"}));
     fields.Text("linear_span", attention.linear_span, OneOf({"outside", "all"}));
     fields.Text("mixing_factor", attention.mixing_factor, OneOf({"sigmoid", "exp"}));
@@ -48,6 +49,7 @@ struct WalkAttention {
     fields.Flag("mixing_affine", attention.mixing_affine);
     fields.Real("window_gain", attention.window_gain, {0, 1e4, true});
     fields.Integer("cache_size", attention.cache_size, {0, 65536});
+    fields.Text("compat", attention.compat, OneOf({"none", "lolcats"}));
     fields.Objects("retained", attention.retained, kMaxRetained, WalkRetained{});
     fields.Integer("retain_auto", attention.retain_auto, {0, 4096});
   }

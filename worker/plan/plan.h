@@ -32,6 +32,7 @@ struct AttentionPlan {
   std::string window_kind = "sliding";        // sliding, terraced
   int64_t window_size = 64;
   int64_t window_sinks = 0;
+  bool window_align_end = false;          // terraced blocks end with the sequence
   std::string max_grad = "through";       // through, detach
   std::string linear_span = "outside";    // outside, all
   std::string mixing_factor = "sigmoid";  // sigmoid, exp
@@ -40,6 +41,7 @@ struct AttentionPlan {
   bool mixing_affine = false;           // the linear branch weighs 1 - the window factor
   double window_gain = 1;               // multiplies the window factor, except in training
   int64_t cache_size = 0;               // sparse decode cache: for the export alone
+  std::string compat = "none";          // none, lolcats
   std::vector<RetainedGroup> retained;  // ascending by layer, then group
   int64_t retain_auto = 0;  // choose so many before training; then retained is empty here
 };

@@ -65,6 +65,9 @@ struct FormInputs {
     options.gain = form.window_gain;
     options.mass = form.mixing == Mixing::kMass;
     options.window_off = call.window_off;
+    options.align_end = form.align_end;
+    options.lolcats = form.lolcats_defect;
+    options.tokens = T;
     return options;
   }
 

@@ -170,6 +170,10 @@ TEST(Transfer, EveryObjectiveOfEveryForm) {
     one_sided.two_sided = false;
     ExpectTransfer(objective, FormInputs(one_sided, 40, false, 1), "sigmoid",
                    std::string(word) + " hedgehog, one side");
+    AttentionForm from_the_end = SomeForm(WindowKind::kTerraced);
+    from_the_end.align_end = true;
+    ExpectTransfer(objective, FormInputs(from_the_end, 43, false, 1), "sigmoid",
+                   std::string(word) + " blocks from the end");
   }
   TransferObjective mixture;
   mixture.weights = 0.5;
@@ -258,6 +262,11 @@ TEST(Form, RefusesWhatItDoesNotKnow) {
   });
   expect("bias has shape [2, 8] beside a map of shape [4, 8, 8]; must be (Y) or (Y,f)", [&] {
     FeatureMap(x.call.form, x.call.q, x.call.w_q, x.call.w_q.select(1, 0).narrow(0, 0, 2));
+  });
+  expect("hybrid_weights needs linear.span outside, mixing.kind shared and compat none", [&] {
+    TransferCall transfer = TransferOf(x, "sigmoid");
+    transfer.attention.form.lolcats_defect = true;
+    TransferLayer(TransferObjectiveFromWord("hybrid_weights"), transfer);
   });
 }
 

@@ -32,7 +32,8 @@ std::string Describe(const AttentionForm& form, int64_t T) {
   return "T " + std::to_string(T) + " w " + std::to_string(form.window) + " sinks " +
          std::to_string(form.sinks) +
          (form.window_kind == WindowKind::kTerraced ? " terraced" : "") +
-         (form.span == Span::kAll ? " all" : "");
+         (form.span == Span::kAll ? " all" : "") + (form.align_end ? " from the end" : "") +
+         (form.lolcats_defect ? " lolcats" : "");
 }
 
 void ExpectHybrid(const FormInputs& x, const std::string& what) {
@@ -112,6 +113,25 @@ TEST(General, AttendRunsOneSidedAndBiasedMaps) {
     ExpectNear("linear_only", Attend(ComponentMode::kLinearOnly, x.call),
                ToTensor(reference::LinearOnly(x.Sizes(x.K), x.ForReference()), got.sizes()),
                kOutput);
+  }
+}
+
+// method.md §3: LoLCATs' blocks from the end, and its defect in sequences no longer than the
+// window.
+TEST(General, FormsThatDependOnTheLength) {
+  for (const int64_t T : {1, 7, 63, 64, 65, 100, 128, 200, 300})
+    for (const int64_t window : {1, 4, 16, 48, 64, 65, 100})
+      for (const int64_t sinks : {0, 4})
+        for (const bool defect : {false, true}) {
+          AttentionForm form = FormOf(window, sinks, WindowKind::kTerraced);
+          form.align_end = true;
+          form.lolcats_defect = defect;
+          ExpectHybrid(FormInputs(form, T, false, 1), Describe(form, T));
+        }
+  for (const int64_t T : {12, 60}) {
+    AttentionForm form = FormOf(16, 3, WindowKind::kTerraced);
+    form.align_end = form.lolcats_defect = true;
+    ExpectHybridGradients(FormInputs(form, T), Describe(form, T));
   }
 }
 

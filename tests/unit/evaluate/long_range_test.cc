@@ -125,15 +125,25 @@ TEST(WindowReach, StacksTheLayers) {
 TEST(FirstLinearRow, IsTheFirstWithKeysOutsideTheWindow) {
   AttentionPlan attention;
   attention.window_size = 16;
-  EXPECT_EQ(FirstLinearRow(attention), 16);
+  EXPECT_EQ(FirstLinearRow(attention, 100), 16);
   attention.window_sinks = 4;
-  EXPECT_EQ(FirstLinearRow(attention), 20);
+  EXPECT_EQ(FirstLinearRow(attention, 100), 20);
   attention.window_kind = "terraced";
-  EXPECT_EQ(FirstLinearRow(attention), 32);
+  EXPECT_EQ(FirstLinearRow(attention, 100), 32);
   attention.window_sinks = 16;  // the whole first block
-  EXPECT_EQ(FirstLinearRow(attention), 48);
+  EXPECT_EQ(FirstLinearRow(attention, 100), 48);
+  attention.window_align_end = true;  // blocks of 16 end at 100: the first has 4 tokens
+  EXPECT_EQ(FirstLinearRow(attention, 96), 48);
+  EXPECT_EQ(FirstLinearRow(attention, 100), 36);
+  attention.window_sinks = 4;
+  EXPECT_EQ(FirstLinearRow(attention, 100), 36) << "the sinks are the first block";
+  attention.window_sinks = 3;
+  EXPECT_EQ(FirstLinearRow(attention, 100), 20);
+  attention.compat = "lolcats";
+  EXPECT_EQ(FirstLinearRow(attention, 17), 33) << "none";
+  EXPECT_EQ(FirstLinearRow(attention, 16), 0);
   attention.linear_span = "all";
-  EXPECT_EQ(FirstLinearRow(attention), 0);
+  EXPECT_EQ(FirstLinearRow(attention, 100), 0);
 }
 
 TEST(LongRangeFile, ReadsBothFiles) {

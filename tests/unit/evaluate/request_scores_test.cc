@@ -42,21 +42,8 @@ class RequestScoresTest : public testing::Test {
             }};
   }
   EvaluatedModel Model() const { return {*model_, *parameters_, *model_}; }
-
-  TestFolder folder_;
-  Plan plan_;
-  std::unique_ptr<Llama> model_;
-  std::unique_ptr<Parameters> parameters_;
-  std::vector<Request> requests_;
-};
-
-// Neither the neighbours in a group nor the filling on the right may be seen: each request alone,
-// with its whole logits, gives the same scores in every mode.
-TEST_F(RequestScoresTest, EqualsEachRequestAlone) {
-  const auto solo = MakeSoloCollective();
-  for (const ComponentMode mode :
-       {ComponentMode::kSoftmax, ComponentMode::kHybrid, ComponentMode::kWindowOnly,
-        ComponentMode::kLinearOnly, ComponentMode::kSinksOnly, ComponentMode::kNone}) {
+  void ExpectEachAlone(ComponentMode mode) const {
+    const auto solo = MakeSoloCollective();
     EvaluationOptions options = OptionsOf(plan_);
     options.mode = mode;
     const auto scores = Batches().Score(Model(), options, *solo, [] {});
@@ -84,6 +71,32 @@ TEST_F(RequestScoresTest, EqualsEachRequestAlone) {
       }
     }
     EXPECT_EQ(at, scores.size());
+  }
+
+  TestFolder folder_;
+  Plan plan_;
+  std::unique_ptr<Llama> model_;
+  std::unique_ptr<Parameters> parameters_;
+  std::vector<Request> requests_;
+};
+
+// Neither the neighbours in a group nor the filling on the right may be seen: each request alone,
+// with its whole logits, gives the same scores in every mode.
+TEST_F(RequestScoresTest, EqualsEachRequestAlone) {
+  for (const ComponentMode mode :
+       {ComponentMode::kSoftmax, ComponentMode::kHybrid, ComponentMode::kWindowOnly,
+        ComponentMode::kLinearOnly, ComponentMode::kSinksOnly, ComponentMode::kNone}) {
+    ExpectEachAlone(mode);
+  }
+}
+
+// Blocks from the end: filling on the right would move them.
+TEST_F(RequestScoresTest, EqualsEachRequestAloneWhereTheLengthCounts) {
+  plan_.attention.window_kind = "terraced";
+  plan_.attention.window_align_end = true;
+  plan_.attention.compat = "lolcats";
+  for (const ComponentMode mode : {ComponentMode::kHybrid, ComponentMode::kWindowOnly}) {
+    ExpectEachAlone(mode);
   }
 }
 

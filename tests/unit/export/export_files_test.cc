@@ -33,7 +33,7 @@ TEST(ExportFiles, ConfigFollowsTheRulesOfTheClasses) {
       root["hybrid"],
       (json{{"version", 1},
             {"mode", "hybrid"},
-            {"window", {{"kind", "sliding"}, {"size", 64}, {"sinks", 2}}},
+            {"window", {{"kind", "sliding"}, {"size", 64}, {"sinks", 2}, {"align_end", false}}},
             {"linear", {{"span", "outside"}}},
             {"feature_map",
              {{"kind", "hedgehog"},
@@ -44,7 +44,8 @@ TEST(ExportFiles, ConfigFollowsTheRulesOfTheClasses) {
             {"mixing",
              {{"kind", "shared"}, {"factor", "sigmoid"}, {"affine", false}, {"window_gain", 1.0}}},
             {"retain", {{"kv_groups", json::array()}}},
-            {"cache", {{"size", 0}}}}));
+            {"cache", {{"size", 0}}},
+            {"compat", "none"}}));
 }
 
 TEST(ExportFiles, ConfigTellsEveryOptionOfTheAttention) {
@@ -55,6 +56,8 @@ TEST(ExportFiles, ConfigTellsEveryOptionOfTheAttention) {
   plan.attention.feature_map_bias = true;
   plan.attention.tie_kv_heads = true;
   plan.attention.window_kind = "terraced";
+  plan.attention.window_align_end = true;
+  plan.attention.compat = "lolcats";
   plan.attention.mixing_kind = "mass";
   plan.attention.mixing_affine = true;
   plan.attention.window_gain = 10;
@@ -70,7 +73,9 @@ TEST(ExportFiles, ConfigTellsEveryOptionOfTheAttention) {
                                          {"two_sided", false},
                                          {"bias", true},
                                          {"tie_kv_heads", true}}));
-  EXPECT_EQ(hybrid["window"]["kind"], "terraced");
+  EXPECT_EQ(hybrid["window"],
+            (json{{"kind", "terraced"}, {"size", 64}, {"sinks", 0}, {"align_end", true}}));
+  EXPECT_EQ(hybrid["compat"], "lolcats");
   EXPECT_EQ(
       hybrid["mixing"],
       (json{{"kind", "mass"}, {"factor", "sigmoid"}, {"affine", true}, {"window_gain", 10.0}}));

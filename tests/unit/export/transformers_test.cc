@@ -80,6 +80,9 @@ std::map<std::string, Kind> Kinds() {
   kinds["one_side_biased"].attention.feature_map_two_sided = false;
   kinds["one_side_biased"].attention.feature_map_bias = true;
   kinds["relu_both_sides"].attention.feature_map_kind = "relu";  // two-sided, no bias
+  kinds["as_lolcats"].attention.window_kind = "terraced";
+  kinds["as_lolcats"].attention.window_align_end = true;
+  kinds["as_lolcats"].attention.compat = "lolcats";
   return kinds;
 }
 

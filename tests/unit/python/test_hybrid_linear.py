@@ -149,6 +149,47 @@ def test_cache_size_is_constant(case):
     assert sizes[0] > 0 and len(set(sizes)) == 1
 
 
+# Forms in which a row depends on what follows it: LoLCATs'.
+FROM_THE_END = {
+    "align_end": dict(align_end=True),
+    "align_end_sinks_tied": dict(align_end=True, sinks=3, tied=True),
+    "align_end_all": dict(align_end=True, span="all"),
+    "align_end_window_only": dict(align_end=True, mode="window_only"),
+    "compat": dict(compat="lolcats"),
+    "as_lolcats": dict(align_end=True, compat="lolcats", sinks=2, retained=[(0, 1)]),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", FROM_THE_END.values(), ids=FROM_THE_END)
+@pytest.mark.parametrize("block_rows", [128, 3])
+def test_forms_from_the_end(options, block_rows, monkeypatch):
+    monkeypatch.setattr(attention, "BLOCK_ROWS", block_rows)
+    model = tiny_model(window="terraced", size=7, **options)
+    ids = torch.randint(2, 97, (2, 40), generator=torch.Generator().manual_seed(7))
+    for length in (1, 5, 7, 8, 14, 20, 40):
+        text = ids[:, :length]
+        assert largest(model(text).logits, naive_logits(model, text)) < TOLERANCE, length
+    padded = torch.cat((ids[:, :3], ids[:, :9]), 1)  # rows of 9 and of 6 tokens
+    mask = (torch.arange(12) >= torch.tensor([[3], [6]])).long()
+    logits = model(padded, attention_mask=mask).logits
+    assert largest(logits[0, 3:], naive_logits(model, ids[:1, :9])[0]) < TOLERANCE
+    assert largest(logits[1, 6:], naive_logits(model, padded[1:, 6:])[0]) < TOLERANCE
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", FROM_THE_END.values(), ids=FROM_THE_END)
+@pytest.mark.parametrize("prompt", [5, 7, 20])
+def test_after_a_prompt_the_window_slides(options, prompt):
+    model = tiny_model(window="terraced", size=7, **options)
+    ids = torch.randint(2, 97, (1, 40), generator=torch.Generator().manual_seed(7))
+    cache = HybridLinearCache()
+    parts = [model(ids[:, :prompt], cache=cache).logits]
+    parts += [model(ids[:, t : t + 1], cache=cache).logits for t in range(prompt, 40)]
+    model.config.hybrid["prompt"] = prompt
+    assert largest(torch.cat(parts, 1), naive_logits(model, ids)) < TOLERANCE
+
+
 def test_gradients_equal_naive():
     """Through the maximum, the maps and the factors: what finetuning an export would follow."""
     model = tiny_model(size=5, sinks=1).double()
@@ -224,6 +265,8 @@ def test_what_cannot_work_is_refused_by_name():
         (lambda h: h["mixing"].update(affine=True, factor="exp"), "affine needs"),
         (lambda h: h.update(cache={"size": 4}, linear={"span": "all"}), "hybrid.cache.size needs"),
         (lambda h: h.pop("mixing"), "hybrid.mixing.factor is missing"),
+        (lambda h: h["window"].update(align_end=True), "align_end needs hybrid.window.kind terraced"),
+        (lambda h: h.update(compat="lolcats"), "hybrid.compat lolcats needs"),
         (lambda h: h["feature_map"].update(bias=1.5), "hybrid.feature_map.bias is 1.5"),
     ],
 )

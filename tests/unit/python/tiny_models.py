@@ -10,7 +10,7 @@ from hybrid_linear.modeling_hybrid_linear import HybridLinearForCausalLM
 def tiny_config(
     mode="hybrid", size=5, sinks=0, span="outside", factor="sigmoid", window="sliding",
     kind="hedgehog", tied=False, mixing="shared", affine=False, gain=1.0, retained=(), cache=0,
-    two_sided=None, bias=None, **extra,
+    two_sided=None, bias=None, align_end=False, compat="none", **extra,
 ):  # fmt: skip
     options = dict(
         vocab_size=97, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
@@ -21,12 +21,13 @@ def tiny_config(
     hybrid = {
         "version": 1,
         "mode": mode,
-        "window": {"kind": window, "size": size, "sinks": sinks},
+        "window": {"kind": window, "size": size, "sinks": sinks, "align_end": align_end},
         "linear": {"span": span},
         "feature_map": {"kind": kind, "dim": 8, "tie_kv_heads": tied},
         "mixing": {"kind": mixing, "factor": factor, "affine": affine, "window_gain": gain},
         "retain": {"kv_groups": [list(pair) for pair in retained]},
         "cache": {"size": cache},
+        "compat": compat,
     }
     for key, value in (("two_sided", two_sided), ("bias", bias)):
         if value is not None:
@@ -107,9 +108,14 @@ def naive_softmax(q, k, v):
     return s.masked_fill(~torch.ones_like(s).tril().bool(), -math.inf).softmax(-1) @ v
 
 
-def window_start(window, i):
-    size = window["size"]
-    return i - size + 1 if window["kind"] == "sliding" else (i // size - 1) * size
+def window_start(window, i, prompt):
+    size, sliding = window["size"], i - window["size"] + 1
+    if window["kind"] == "sliding":
+        return sliding
+    if not window["align_end"]:
+        return (i // size - 1) * size
+    pad = -prompt % size
+    return (i < prompt) * (((i + pad) // size - 1) * size - pad) + (i >= prompt) * sliding
 
 
 def naive_head(hybrid, w, prefix, h, h_k, q, k, v):
@@ -122,11 +128,14 @@ def naive_head(hybrid, w, prefix, h, h_k, q, k, v):
     if hybrid["mode"] == "linear_only":
         x = x * (j <= i)
         return x @ v / (x.sum(-1, keepdim=True) + 1e-12)
-    start, sinks = window_start(hybrid["window"], i), hybrid["window"]["sinks"]
+    prompt = hybrid.get("prompt", length)  # a test's own key: tokens of the first call
+    start, sinks = window_start(hybrid["window"], i, prompt), hybrid["window"]["sinks"]
     near = ((j <= i) & ((j >= start) | (j < sinks))).expand(q.shape[0], -1, -1)
     if hybrid["cache"]["size"]:
         near = near | torch.stack([naive_cache(hybrid, *row) for row in zip(phi_k, k, v)])
     far = (j <= i) & ~near if hybrid["linear"]["span"] == "outside" else (j <= i)
+    if hybrid["compat"] == "lolcats" and prompt <= hybrid["window"]["size"]:
+        far = torch.where(i < prompt, j <= i, far)
     s = (q @ k.transpose(1, 2) / math.sqrt(d)).masked_fill(~near, -1e300)
     e = (s - s.amax(-1, keepdim=True)).exp() * near
     mixing = hybrid["mixing"]
@@ -149,7 +158,7 @@ def naive_cache(hybrid, phi_k, k, v):
     held, folded, at = [], [], hybrid["window"]["sinks"]  # held: [score, key]
     shown = torch.zeros(length, length, dtype=torch.bool)
     for i in range(length):
-        while at < window_start(hybrid["window"], i):
+        while at < window_start(hybrid["window"], i, length):
             total = sum(float(phi_k[at] @ phi_k[m]) for m in folded)
             readout = sum((phi_k[at] @ phi_k[m]) * v[m] for m in folded) / max(total, 1e-12)
             score = float((readout - v[at]).norm() * k[at].norm())

@@ -116,6 +116,71 @@ TEST(IdentityOf, ASparseCacheBesideTiedBiasedMaps) {
   ExpectIdentity(Conversion(map), options);
 }
 
+AttentionForm FromTheEnd() {
+  AttentionForm form;
+  form.window = 16;
+  form.window_kind = WindowKind::kTerraced;
+  form.sinks = 3;
+  form.align_end = form.lolcats_defect = true;
+  return form;
+}
+
+// Where a row depends on the length, the prompt as a whole is the evaluation's sequence.
+TEST(FromTheEnd, PromptsAreTheEvaluation) {
+  const Conversion tiny;
+  RecurrentOptions options;
+  options.form = FromTheEnd();
+  const RecurrentModel model(*tiny.model, &tiny.parameters, options);
+  for (const int64_t length : {2, 15, 16, 17, 100, 600}) {
+    const at::Tensor ids = tiny.ids.narrow(1, 0, length);
+    EvaluationOptions evaluation;
+    evaluation.attention = options.form;
+    EXPECT_LT(RelativeDistance(LogitsInParts(model, ids, {length}),
+                               EvaluateLogits(*tiny.model, tiny.parameters, ids, evaluation)),
+              kIdentityTolerance)
+        << length;
+  }
+}
+
+// One layer, so that what the prompt's rows computed does not matter: after it the window slides.
+TEST(FromTheEnd, TheWindowSlidesAfterThePrompt) {
+  const int64_t H = 4, d = 8, T = 90;
+  const at::Tensor q = RandomTensor({1, H, T, d}, 1, 1), k = RandomTensor({1, 2, T, d}, 1, 2),
+                   v = RandomTensor({1, 2, T, d}, 1, 3);
+  const RecurrentMaps maps{RandomTensor({H, d, d}, 1, 4),
+                           RandomTensor({H, d, d}, 1, 5),
+                           {},
+                           {},
+                           RandomTensor({H}, 0.1, 6).add(0.2)};
+  AttentionCall call;
+  call.q = q;
+  call.k = k;
+  call.v = v;
+  call.w_q = maps.w_q;
+  call.w_k = maps.w_k;
+  call.gamma = maps.gamma_H;
+  call.form = FromTheEnd();
+  call.form.window_kind = WindowKind::kSliding;
+  call.form.align_end = call.form.lolcats_defect = false;
+  const at::Tensor sliding = Attend(ComponentMode::kHybrid, call);
+  RecurrentOptions options;
+  options.form = FromTheEnd();
+  const RecurrentAttention recurrent(options, maps, {}, H, 2);
+  for (const int64_t prompt : {1, 10, 16, 37}) {
+    LayerMemory memory;
+    const auto tokens = [&](const at::Tensor& x, int64_t begin, int64_t count) {
+      return x.narrow(2, begin, count);
+    };
+    recurrent.Attend(tokens(q, 0, prompt), tokens(k, 0, prompt), tokens(v, 0, prompt), &memory);
+    for (int64_t t = prompt; t < T; ++t) {
+      const at::Tensor y =
+          recurrent.Attend(tokens(q, t, 1), tokens(k, t, 1), tokens(v, t, 1), &memory);
+      EXPECT_LT(RelativeDistance(y, tokens(sliding, t, 1)), kIdentityTolerance)
+          << prompt << " " << t;
+    }
+  }
+}
+
 TEST(IdentityOf, MixingByMassAffineAndGain) {
   const Conversion tiny;
   RecurrentOptions options;

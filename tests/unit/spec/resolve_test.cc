@@ -83,6 +83,7 @@ attention:
     size: 64
     sinks: 0
     max_grad: through
+    align_end: false
   linear:
     span: outside
   mixing:
@@ -95,6 +96,7 @@ attention:
     auto: 0
   cache:
     size: 0
+  compat: none
 parallelism:
   data: 1
   threads_per_rank: 0

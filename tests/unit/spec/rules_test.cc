@@ -70,6 +70,23 @@ TEST(Rules, EachIsBrokenByItsOwnMistakeAlone) {
          s.mutable_attention()->mutable_window()->set_size(512);
        },
        "attention.window.size is 512; a terraced window holds up to twice"},
+      {"ssd", [](auto& s) { s.mutable_attention()->mutable_window()->set_align_end(true); },
+       "attention.window.align_end is true, and a sliding window has no blocks"},
+      {"ssd", [](auto& s) { s.mutable_attention()->set_compat("lolcats"); },
+       "attention.compat is \"lolcats\", which that code has with attention.window.kind terraced"},
+      {"ssd",
+       [](auto& s) {
+         s.mutable_attention()->mutable_window()->set_kind("terraced");
+         s.mutable_attention()->set_compat("lolcats");
+         s.mutable_attention()->mutable_cache()->set_size(4);
+       },
+       "attention.compat is \"lolcats\", which that code has with"},
+      {"ssd",
+       [](auto& s) {
+         s.mutable_attention()->mutable_linear()->set_span("all");
+         s.mutable_attention_transfer()->set_objective("hybrid_weights");
+       },
+       "attention_transfer.objective is \"hybrid_weights\", which needs each key in one branch"},
       {"ssd", [](auto& s) { s.mutable_attention()->mutable_retain()->add_kv_groups("5-2"); },
        "attention.retain.kv_groups[0] is \"5-2\"; must be \"LAYER.GROUP\""},
       {"ssd",

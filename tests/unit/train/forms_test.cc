@@ -58,6 +58,8 @@ void AddForms(std::vector<FormCase>& cases) {
   add("tied").tied = true;
   add("terraced").form.window_kind = WindowKind::kTerraced;
   cases.back().form.sinks = 2;
+  add("blocks_from_the_end").form.window_kind = WindowKind::kTerraced;
+  cases.back().form.align_end = true;
   add("sinks").form.sinks = 3;
   add("span_all").form.span = Span::kAll;
   add("detached_maximum").form.detach_max = true;

@@ -28,12 +28,15 @@ inline at::Tensor Causal(const StepBatch& batch) {
   return j.le(i).logical_and(j.ge(Beginnings(batch).unsqueeze(2))).unsqueeze(1);
 }
 
-// The softmax set W_i; positions count from the document's beginning.
+// The softmax set W_i; positions count from the document's beginning, blocks that end with the
+// sequence (align_end, without documents) from before it.
 inline at::Tensor Window(const StepBatch& batch, const AttentionForm& form) {
   const at::Tensor begins = Beginnings(batch).unsqueeze(2);
   const at::Tensor j = at::arange(batch.ids_BT.size(1)).sub(begins);
   const at::Tensor i = at::arange(batch.ids_BT.size(1)).unsqueeze(1).sub(begins);
-  const auto block = [&form](const at::Tensor& x) { return x.div(form.window, "floor"); };
+  const int64_t w = form.window, T = batch.ids_BT.size(1);
+  const int64_t before = form.align_end ? (T + w - 1) / w * w - T : 0;
+  const auto block = [&](const at::Tensor& x) { return x.add(before).div(w, "floor"); };
   const at::Tensor near =
       form.window_kind == WindowKind::kSliding ? j.gt(i - form.window) : block(j).ge(block(i) - 1);
   return near.logical_or(j.lt(form.sinks)).unsqueeze(1).logical_and(Causal(batch));

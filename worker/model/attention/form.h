@@ -49,17 +49,26 @@ struct AttentionForm {
   FeatureMapKind map = FeatureMapKind::kHedgehog;
   bool two_sided = true;  // features of u and of -u, side by side
   WindowKind window_kind = WindowKind::kSliding;
+  bool align_end = false;  // terraced: the last block ends with the sequence
   Mixing mixing = Mixing::kShared;
   bool affine = false;     // lambda = 1 - gamma instead of 1
   double window_gain = 1;  // multiplies gamma, at inference
   // Keys that leave the window and stay in each query head's softmax set (method.md §3, sparse
   // cache): inference only. worker/model/recurrent knows it, Attend does not.
   int64_t cache_size = 0;
+  bool lolcats_defect = false;  // in T <= window tokens both branches have every causal key
   std::vector<LayerRetention> retained;  // by layer; empty: none anywhere
 
   const LayerRetention& RetainedIn(int64_t layer_index) const;
   // Features F that a map of width f gives.
   int64_t FeaturesOf(int64_t map_dim) const { return two_sided ? 2 * map_dim : map_dim; }
+  // Tokens that terraced blocks count before the first of T.
+  int64_t BlockPadding(int64_t num_tokens) const {
+    return align_end ? (window - num_tokens % window) % window : 0;
+  }
+  // A row's output depends on how many tokens follow it.
+  bool DependsOnLength() const { return align_end || lolcats_defect; }
+  bool HasDefect(int64_t num_tokens) const { return lolcats_defect && num_tokens <= window; }
 };
 
 // One layer's attention. Maps and gamma may be undefined in modes that do not read them.

@@ -12,10 +12,12 @@ namespace {
 constexpr int64_t kRows = 64;
 
 // How far before a block's first row the earliest window key of the block may lie. Terraced: the
-// window of row i starts at w (i/w - 1), and a block starts anywhere modulo gcd(w, C).
-int64_t Reach(const AttentionForm& form, int64_t rows) {
+// window of row i starts at w ((i + pad)/w - 1) - pad, and nC + pad is anything that is pad modulo
+// gcd(w, C).
+int64_t Reach(const AttentionForm& form, int64_t rows, int64_t num_tokens) {
   if (form.window_kind == WindowKind::kSliding) return form.window - 1;
-  return 2 * form.window - std::gcd(form.window, rows);
+  const int64_t divisor = std::gcd(form.window, rows);
+  return 2 * form.window - divisor + form.BlockPadding(num_tokens) % divisor;
 }
 
 // x (...,T,n) with rows before and after; x itself where there are none.
@@ -37,16 +39,17 @@ Tiles::Tiles(ComponentMode mode, const AttentionForm& form, int64_t mode_sinks, 
   rows = std::min(kRows, tokens);
   blocks = (tokens + rows - 1) / rows;
   if (band_softmax) {
-    const int64_t needed = (Reach(form, rows) + rows - 1) / rows;
+    const int64_t needed = (Reach(form, rows, tokens) + rows - 1) / rows;
     lead = std::min(needed, blocks - 1) * rows;
   }
   width = lead + rows;
   if (softmax) sinks = std::min(band_softmax ? form.sinks : mode_sinks, tokens);
 }
 
-at::Tensor WindowStart(const at::Tensor& positions, const AttentionForm& form) {
+at::Tensor WindowStart(const at::Tensor& positions, const AttentionForm& form, int64_t num_tokens) {
   if (form.window_kind == WindowKind::kSliding) return positions.sub(form.window - 1);
-  return positions.floor_divide(form.window).sub(1).mul(form.window);
+  const int64_t padding = form.BlockPadding(num_tokens);
+  return positions.add(padding).floor_divide(form.window).sub(1).mul(form.window).sub(padding);
 }
 
 TileMasks MakeMasks(const Tiles& t, const AttentionForm& form, const at::Device& device) {
@@ -58,7 +61,7 @@ TileMasks MakeMasks(const Tiles& t, const AttentionForm& form, const at::Device&
                            .view({t.blocks, 1, 1, 1})
                            .add(Positions(t.width, device));
   const at::Tensor causal = j.le(i).logical_and(j.ge(0));
-  const at::Tensor start = WindowStart(i, form);
+  const at::Tensor start = WindowStart(i, form, t.tokens);
   if (t.band_softmax) masks.window_n1CW = causal.logical_and(j.ge(start));
   if (t.sinks > 0) {
     const at::Tensor sink = Positions(t.sinks, device);
@@ -66,7 +69,7 @@ TileMasks MakeMasks(const Tiles& t, const AttentionForm& form, const at::Device&
     if (t.band_softmax) masks.sinks_n1Cs = masks.sinks_n1Cs.logical_and(sink.lt(start));
   }
   if (!t.linear) return masks;
-  const bool outside = t.band_softmax && form.span == Span::kOutside;
+  const bool outside = t.band_softmax && form.span == Span::kOutside && !form.HasDefect(t.tokens);
   masks.linear_n1CW = outside ? causal.logical_and(j.lt(start)).logical_and(j.ge(t.sinks)) : causal;
   masks.has_linear_n1C = (outside ? start.gt(t.sinks) : i.ge(0)).squeeze(-1);
   return masks;

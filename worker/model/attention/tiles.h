@@ -36,9 +36,9 @@ struct TileMasks {
 };
 TileMasks MakeMasks(const Tiles& tiles, const AttentionForm& form, const at::Device& device);
 
-// The first key of the sliding or terraced window of each position, the sinks apart; may be
-// negative.
-at::Tensor WindowStart(const at::Tensor& positions, const AttentionForm& form);
+// The first key of the sliding or terraced window of each position in a sequence of so many tokens,
+// the sinks apart; may be negative.
+at::Tensor WindowStart(const at::Tensor& positions, const AttentionForm& form, int64_t num_tokens);
 
 // (B,H,T,n) -> (N,blocks,G,C,n), padded with `pad`.
 at::Tensor FoldRows(const Tiles& tiles, const at::Tensor& x, int64_t groups, double pad);

@@ -67,11 +67,13 @@ at::Tensor WeightsRows(const Target& target, const at::Tensor& x) {
 }
 
 // gamma (N,G,1,1), differentiable.
-at::Tensor HybridRows(const Target& target, const RowBlock& block, const AttentionForm& form,
+at::Tensor HybridRows(const Target& target, const RowBlock& block, const TransferCall& call,
                       const at::Tensor& x, const at::Tensor& gamma) {
+  const AttentionForm& form = call.attention.form;
+  const int64_t num_tokens = call.attention.q.size(2);
   const at::Tensor i = RowPositions(block, x.device()), j = KeyPositions(block, x.device());
   const at::Tensor window =
-      j.ge(WindowStart(i, form)).logical_or(j.lt(form.sinks)).logical_and(j.le(i));
+      j.ge(WindowStart(i, form, num_tokens)).logical_or(j.lt(form.sinks)).logical_and(j.le(i));
   const at::Tensor outside = window.logical_or(target.later).logical_not();
   const double masked = -std::numeric_limits<double>::infinity();
   const at::Tensor in_window = target.scores.masked_fill(window.logical_not(), masked);
@@ -113,9 +115,8 @@ class StreamedLoss {
     const at::Tensor phi_q = Leaf(block.Rows(student_.phi_q.detach())),
                      phi_k = Leaf(block.HeadKeys(student_.phi_k.detach())), gamma = Leaf(gamma_);
     const at::Tensor x = Pairs(phi_q, phi_k);
-    const at::Tensor losses =
-        hybrid_ ? HybridRows(target, block, call_.attention.form, x, block.PerHead(gamma))
-                : WeightsRows(target, x);
+    const at::Tensor losses = hybrid_ ? HybridRows(target, block, call_, x, block.PerHead(gamma))
+                                      : WeightsRows(target, x);
     List inputs = {phi_q, phi_k};
     if (hybrid_) inputs.push_back(gamma);
     const List g = torch::autograd::grad(
@@ -162,8 +163,9 @@ TransferResult GeneralWeights(const TransferCall& call) {
 
 TransferResult GeneralHybridWeights(const TransferCall& call) {
   const AttentionForm& form = call.attention.form;
-  TORCH_CHECK(form.span == Span::kOutside && form.mixing == Mixing::kShared,
-              "transfer objective hybrid_weights needs linear.span outside and mixing.kind shared");
+  TORCH_CHECK(form.span == Span::kOutside && form.mixing == Mixing::kShared && !form.lolcats_defect,
+              "transfer objective hybrid_weights needs linear.span outside, mixing.kind shared and "
+              "compat none");
   return StreamedLoss(call, true).Run();
 }
 

@@ -17,6 +17,7 @@ namespace tandem {
 
 struct LayerMemory {
   int64_t position = 0;  // tokens seen
+  int64_t prompt = 0;    // tokens of the first part, as a whole
 
   // Tokens first ... position-1: those that a later row may still have in its window.
   at::Tensor k, v;  // (B,K',n,d)

@@ -59,7 +59,7 @@ RecurrentAttention::RecurrentAttention(const RecurrentOptions& options, const Re
   const c10::NoGradGuard no_grad;
   const ComponentMode mode = options.mode;
   const AttentionForm& form = options.form;
-  window_ = {form.window_kind == WindowKind::kTerraced, form.window};
+  window_ = {form.window_kind == WindowKind::kTerraced, form.window, form.align_end};
   has_window_ = mode == ComponentMode::kHybrid || mode == ComponentMode::kWindowOnly;
   has_linear_ = mode == ComponentMode::kHybrid || mode == ComponentMode::kLinearOnly;
   folds_at_once_ = mode == ComponentMode::kLinearOnly || form.span == Span::kAll;
@@ -100,6 +100,7 @@ at::Tensor RecurrentAttention::Attend(const at::Tensor& q, const at::Tensor& k, 
   const int64_t T = q.size(2);
   TORCH_CHECK(T >= 1 && k.size(2) == T && v.size(2) == T, "q has ", T, " tokens, k ", k.size(2),
               " and v ", v.size(2), "; all must be one number above 0");
+  if (memory->position == 0) memory->prompt = std::max(memory->prompt, T);
   const int64_t step = caches_ ? 1 : kBlockRows;  // the cache decides token by token
   const at::Tensor out =
       at::empty({q.size(0), T, q.size(1), q.size(3)}, q.options()).transpose(1, 2);
@@ -201,7 +202,8 @@ RecurrentAttention::Sums RecurrentAttention::WindowSums(const Block& block,
                                                         const LayerMemory& memory) const {
   const int64_t position = memory.position, rows = block.q.size(2), end = position + rows;
   const int64_t sinks = memory.sink_k.defined() ? memory.sink_k.size(2) : 0;
-  const int64_t from = std::min(end, std::max(window_.Start(position), options_.form.sinks));
+  const int64_t from =
+      std::min(end, std::max(window_.Start(position, memory.prompt), options_.form.sinks));
   at::Tensor keys = memory.k.narrow(2, from - memory.first, end - from);
   at::Tensor values = memory.v.narrow(2, from - memory.first, end - from);
   if (sinks > 0) {
@@ -213,7 +215,7 @@ RecurrentAttention::Sums RecurrentAttention::WindowSums(const Block& block,
   if (rows > 1) {
     HideKeys(scores, position, [&](int64_t row, int64_t index) {  // the sinks come first
       const int64_t key = index < sinks ? index : index - sinks + from;
-      return key <= row && (index < sinks || key >= window_.Start(row));
+      return key <= row && (index < sinks || key >= window_.Start(row, memory.prompt));
     });
   }
   if (caches_) {
@@ -264,16 +266,19 @@ RecurrentAttention::Sums RecurrentAttention::FoldLeaving(const Block& block,
                                                          LayerMemory* memory) const {
   const int64_t position = memory->position, rows = block.q.size(2);
   const int64_t from = std::max(memory->first, options_.form.sinks);
-  const int64_t count = window_.Start(position + rows) - from;
-  Beside beside;
+  const int64_t count = window_.Start(position + rows, memory->prompt) - from;
+  Beside beside = DefectKeys(rows, *memory);
   if (count <= 0) return ReadSums(phi_q, beside, *memory);
   const at::Tensor k = memory->k.narrow(2, from - memory->first, count);
   const at::Tensor v = memory->v.narrow(2, from - memory->first, count);
   const at::Tensor phi_k = caches_ ? at::Tensor() : PhiK(k);
-  if (rows > 1) {  // a single row still has them all in its window
+  if (rows > 1 && !beside.v.defined()) {  // a single row still has them all in its window
     const at::Tensor hidden = HiddenKeys(
         position, rows, count,
-        [&](int64_t row, int64_t index) { return from + index < window_.Start(row); }, k.device());
+        [&](int64_t row, int64_t index) {
+          return from + index < window_.Start(row, memory->prompt);
+        },
+        k.device());
     beside = {phi_k, v, hidden};
   }
   Sums sums = ReadSums(phi_q, beside, *memory);
@@ -283,6 +288,17 @@ RecurrentAttention::Sums RecurrentAttention::FoldLeaving(const Block& block,
     AddToSums(phi_k, v, memory);
   }
   return sums;
+}
+
+// LoLCATs' defect: rows of a prompt that fits into the window read all keys up to their own.
+RecurrentAttention::Beside RecurrentAttention::DefectKeys(int64_t rows,
+                                                          const LayerMemory& memory) const {
+  const int64_t position = memory.position;
+  if (!options_.form.HasDefect(memory.prompt) || position >= memory.prompt) return {};
+  const at::Tensor hidden = HiddenKeys(
+      position, rows, position + rows, [](int64_t row, int64_t index) { return index <= row; },
+      memory.k.device());
+  return {PhiK(memory.k), memory.v, hidden};
 }
 
 void RecurrentAttention::Cache(const at::Tensor& k, const at::Tensor& v,
@@ -309,7 +325,8 @@ at::Tensor RecurrentAttention::MassOfAll(const Block& block, const at::Tensor& p
 
 // What no later row has in its window leaves the buffer.
 void RecurrentAttention::Forget(int64_t rows, LayerMemory* memory) const {
-  const int64_t end = memory->position + rows, start = window_.Start(end);
+  const int64_t end = memory->position + rows;
+  const int64_t start = window_.Start(end, memory->prompt);
   memory->k = memory->k.narrow(2, start - memory->first, end - start).clone();
   memory->v = memory->v.narrow(2, start - memory->first, end - start).clone();
   memory->first = start;

@@ -82,6 +82,7 @@ class RecurrentAttention {
   Sums WindowSums(const Block& block, const LayerMemory& memory) const;
   Sums FoldBlock(const Block& block, const at::Tensor& phi_q, LayerMemory* memory) const;
   Sums FoldLeaving(const Block& block, const at::Tensor& phi_q, LayerMemory* memory) const;
+  Beside DefectKeys(int64_t rows, const LayerMemory& memory) const;
   void Cache(const at::Tensor& k, const at::Tensor& v, LayerMemory* memory) const;
   at::Tensor MassOfAll(const Block& block, const at::Tensor& phi_q, LayerMemory* memory) const;
   void Forget(int64_t rows, LayerMemory* memory) const;

@@ -51,6 +51,9 @@ at::Tensor RecurrentModel::Advance(const at::Tensor& ids_BT, bool all_logits,
   TORCH_CHECK(ids_BT.dim() == 2 && ids_BT.size(1) >= 1,
               "ids must have shape (B,T) with T >= 1, not ", ids_BT.sizes());
   const int64_t B = ids_BT.size(0), T = ids_BT.size(1);
+  if (state->position == 0) {
+    for (LayerMemory& layer : state->layers) layer.prompt = T;
+  }
   std::vector<at::Tensor> logits;
   for (int64_t begin = 0; begin < T; begin += kPartTokens) {
     const int64_t count = std::min(kPartTokens, T - begin);
