@@ -13,8 +13,8 @@ The checkpoint is measured as it was trained: blocks of the window end with the 
 texts no longer than the window count every key in both branches, which is the original's defect
 (compat lolcats).
 
-Prints one JSON line {"model": OUT, "layers", "lora_rank"}. Exit codes: 0, or 1 with the fault on
-stderr.
+Says one JSON line {"model": OUT, "layers", "lora_rank"} on stderr: stdout is its caller's, who may
+print JSON. Exit codes: 0, or 1 with the fault on stderr.
 """
 
 import argparse
@@ -175,6 +175,16 @@ def convert(options):
     aside = options.out.rstrip("/") + ".tmp"
     shutil.rmtree(aside, ignore_errors=True)
     os.makedirs(aside)
+    try:
+        fill_folder(options, aside, config, maps, lora)
+        os.rename(aside, options.out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)  # half-made: it may be as large as the model
+    ranks = sorted({pair["A"].shape[0] for pair in lora.values()})
+    return {"model": options.out, "layers": config["num_hidden_layers"], "lora_rank": ranks}
+
+
+def fill_folder(options, aside, config, maps, lora):
     write_weights(options.base, aside, maps, lora, options.lora_alpha)
     Path(aside, "config.json").write_text(json.dumps(config, indent=2) + "\n")
     for name in COPIED:
@@ -183,9 +193,6 @@ def convert(options):
     classes = Path(__file__).resolve().parents[1] / "hybrid_linear"
     for path in classes.glob("*_hybrid_linear.py"):
         shutil.copyfile(path, Path(aside, path.name))
-    os.rename(aside, options.out)
-    ranks = sorted({pair["A"].shape[0] for pair in lora.values()})
-    return {"model": options.out, "layers": config["num_hidden_layers"], "lora_rank": ranks}
 
 
 def main(arguments=None):
@@ -200,7 +207,7 @@ def main(arguments=None):
     try:
         if os.path.exists(options.out):
             raise ValueError(f"{options.out} exists; name a folder that does not")
-        print(json.dumps(convert(options)))
+        print(json.dumps(convert(options)), file=sys.stderr)
     except (ValueError, OSError, KeyError) as error:
         print(f"lolcats_checkpoint: {error}", file=sys.stderr)
         return 1
