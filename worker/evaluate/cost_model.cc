@@ -139,9 +139,8 @@ double LoraParameters(const ModelConfig& model, const StagePlan& stage) {
 }
 
 double FeatureWidth(const AttentionPlan& attention) {
-  const std::string& kind = attention.feature_map_kind;
   const auto f = static_cast<double>(attention.feature_dim);
-  return kind == "relu" || kind == "elu" ? f : 2 * f;
+  return attention.feature_map_two_sided ? 2 * f : f;
 }
 
 double StageFlops(const CostShape& shape, const StagePlan& stage) {

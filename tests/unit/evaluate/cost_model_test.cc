@@ -94,7 +94,7 @@ TEST(CostModel, FormsAndModes) {
   CostShape terraced = shape, one_sided = shape, tied = shape, retained = shape;
   terraced.attention.window_kind = "terraced";
   EXPECT_NEAR(ForwardFlops(terraced, "window_only") - none, 32 * 4.0 * 32 * 96.5 * 128, 1);
-  one_sided.attention.feature_map_kind = "relu";
+  one_sided.attention.feature_map_two_sided = false;
   tied.attention.tie_kv_heads = true;
   EXPECT_LT(ForwardFlops(one_sided, "hybrid"), hybrid);
   EXPECT_LT(ForwardFlops(tied, "hybrid"), hybrid);
