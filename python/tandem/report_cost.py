@@ -10,12 +10,13 @@ TITLES = {
     "finetune": "Finetuning",
     "evaluate": "Evaluation",
 }
-COLUMNS = ("Tokens", "Time", "Error of time", "Memory", "Error of memory", "Useful GFLOP/s")
+COLUMNS = ("Tokens", "Time", "Error of time", "Memory", "Error of memory", "GFLOP/s")
 NOTE = (
     "Expected: useful operations of the stage by its formula, divided by the rate of a rehearsal "
     "on a few tokens before the first step; memory counted tensor by tensor. Actual: the steps "
     "alone, those of a crashed attempt once; largest resident set of the first rank in the stage "
-    "(on a GPU the most that its tensors held so far). Useful operations are what the method needs: recomputation is not among them."
+    "(on a GPU the most that its tensors held so far). GFLOP/s are of useful operations, which the "
+    "method needs: recomputation is not among them."
 )
 
 
