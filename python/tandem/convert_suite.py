@@ -2,7 +2,8 @@
 
     python -m tandem.convert_suite NAME FILE... > NAME.jsonl
 
-NAME, and what is read (JSONL as the authors publish it, or the same columns as Parquet):
+NAME, and what is read: JSONL as the authors publish it, or JSONL, Parquet or Arrow with the columns
+of the Hugging Face data set that the harness's task names:
 
     piqa            valid.jsonl, with valid-labels.lst where `label` is no column
     arc_easy, arc_challenge    ARC-*-Test.jsonl            openbookqa    test.jsonl
@@ -14,8 +15,10 @@ NAME, and what is read (JSONL as the authors publish it, or the same columns as 
 
 Prompts and scoring are lm-evaluation-harness 0.4.13's, zero-shot but for MMLU (five examples, the
 first of the subject's dev split). Metric: acc_norm for ARC-Challenge, HellaSwag and OpenBookQA, acc
-else (method.md §8). Rows that already are {"query", "choices", "gold"} are taken as the question
-and its choices. Items keep the files' order. One bad row refuses the file. Exit codes: 0 written, 2 a file cannot be used.
+else (method.md §8). MMLU's score is the mean of its subjects', which the harness weighs by their
+size. Rows that already are {"query", "choices", "gold"} are taken as the question
+and its choices. Items keep the files' order. One bad row refuses the file. Exit codes: 0 written, 2
+a file cannot be used.
 """
 
 import argparse
@@ -124,7 +127,12 @@ SUITES = {
 }
 # Columns that are published as files of their own.
 LABELS = {"piqa": "label", "winogrande": "answer"}
-LABEL_FILES = {"piqa": "valid-labels.lst", "winogrande": "dev-labels.lst"}
+# What to do about a column that is not there.
+HINTS = {
+    ("piqa", "label"): "name valid-labels.lst too",
+    ("winogrande", "answer"): "name dev-labels.lst too",
+    ("boolq", "label"): "take SuperGLUE's: BoolQ's own passages lack the title of the prompts",
+}
 
 
 # ---------------------------------------------------------------- MMLU
@@ -220,7 +228,7 @@ def as_published(name, place, make, row):
         raise BadDocument(f"{place}: {problem}") from problem
     except KeyError as error:
         key = error.args[0]
-        hint = f"; name {LABEL_FILES[name]} too" if LABELS.get(name) == key else ""
+        hint = "; " + HINTS[name, key] if (name, key) in HINTS else ""
         raise BadDocument(
             f"{place} is not as {name} is published: it has no '{key}'{hint}"
         ) from error
