@@ -130,6 +130,41 @@ TEST_F(Ranks, AKilledRunEndsBitForBitLikeAnUndisturbedOne) {
   ExpectCostOfOneRun(killed, estimate);
 }
 
+// Stage index -> steps that were taken over from another job.
+std::map<int64_t, int64_t> ReusedSteps(const Plan& plan) {
+  std::map<int64_t, int64_t> reused;
+  std::ifstream file(plan.job_folder + "/attempts/1/metrics.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    const auto json = nlohmann::json::parse(line);
+    reused[json.at("stage_index").get<int64_t>()] += json.value("reused", false);
+  }
+  return reused;
+}
+
+TEST_F(Ranks, StagesOfAnotherJobGiveTheModelThatTrainingGives) {
+  Plan trained = NewJob("trained"), same = NewJob("same"), other = NewJob("other");
+  for (Plan* plan : {&trained, &same, &other}) {
+    plan->stage_cache = work_ + "/stages";
+    // Steps that grow far too long: early stop strikes, and what it says must be taken over, too.
+    plan->stages[1].learning_rate = 0.05;
+    plan->stages[1].warmup_steps = 10;
+    plan->stages[1].stop_slack = 0;
+  }
+  other.stages[1].lora_rank = 4;
+  for (const Plan& plan : {trained, same, other}) ASSERT_EQ(Run(plan, 2), 0) << ErrorsOf(plan);
+  using Steps = std::map<int64_t, int64_t>;
+  EXPECT_EQ(ReusedSteps(trained), (Steps{{0, 0}, {1, 0}}));
+  EXPECT_EQ(ReusedSteps(same), (Steps{{0, 10}, {1, 6}}));
+  EXPECT_EQ(ReusedSteps(other), (Steps{{0, 10}, {1, 0}}));
+  EXPECT_EQ(ResultOf(same).at("weights"), ResultOf(trained).at("weights"));
+  EXPECT_NE(ResultOf(other).at("weights"), ResultOf(trained).at("weights"));
+  const auto early_stop = [](const Plan& plan) {
+    return *ReadFile(plan.job_folder + "/artifacts/early_stop.json");
+  };
+  EXPECT_EQ(early_stop(same), early_stop(trained));
+  EXPECT_NE(early_stop(same).find("stopped at step 6"), std::string::npos) << early_stop(same);
+}
+
 TEST_F(Ranks, FailuresHaveTheirExitCodes) {
   Plan odd = NewJob("odd");
   odd.stages[0].batch_size = 3;

@@ -65,6 +65,26 @@ Result<MetricsHistory> ReadMetricsHistory(const std::string& job_folder, int64_t
   return history;
 }
 
+std::string LinesOfStage(const MetricsHistory& history, int64_t stage_index) {
+  std::string lines;
+  for (const auto& [place, line] : history) {
+    if (place.first == stage_index) lines += line + "\n";
+  }
+  return lines;
+}
+
+std::string MarkedAsReused(const std::string& lines) {
+  std::string marked;
+  for (const char c : lines) {
+    if (c == '\n' && marked.ends_with('}')) {
+      marked.pop_back();
+      marked += ",\"reused\":true}";
+    }
+    marked += c;
+  }
+  return marked;
+}
+
 std::string DivergenceWords(const MetricsHistory& history, int64_t stage_index) {
   std::vector<double> losses;
   std::string stage;

@@ -20,6 +20,12 @@ using MetricsHistory = std::map<std::pair<int64_t, int64_t>, std::string>;
 // <job>/attempts/<epoch>/metrics.jsonl of all epochs up to `epoch`.
 Result<MetricsHistory> ReadMetricsHistory(const std::string& job_folder, int64_t epoch);
 
+// The lines of one stage, each with its line end.
+std::string LinesOfStage(const MetricsHistory& history, int64_t stage_index);
+// Of a stage whose steps another job took: {"loss": ...} -> {"loss": ..., "reused": true}, because
+// nobody spent these seconds now.
+std::string MarkedAsReused(const std::string& lines);
+
 // What a stage's losses say of it, in words, or empty: the end is far above the start. A loss that
 // is not finite ends the attempt; one that climbs and stays up does not, and must be told.
 std::string DivergenceWords(const MetricsHistory& history, int64_t stage_index);

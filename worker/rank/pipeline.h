@@ -6,24 +6,19 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
-#include <optional>
 #include <string>
-#include <vector>
 
 #include "base/clock.h"
 #include "worker/checkpoint/checkpoint.h"
 #include "worker/comm/collective.h"
-#include "worker/data/training_data.h"
 #include "worker/evaluate/peak_memory.h"
-#include "worker/model/llama.h"
-#include "worker/model/parameters.h"
 #include "worker/plan/plan.h"
 #include "worker/rank/checkpoint_keeper.h"
 #include "worker/rank/closing_stages.h"
 #include "worker/rank/early_stop.h"
 #include "worker/rank/event_channel.h"
+#include "worker/rank/job_inputs.h"
 #include "worker/rank/metrics_log.h"
 #include "worker/rank/progress.h"
 #include "worker/rank/stage_cache.h"
@@ -40,23 +35,17 @@ class Pipeline {
   RankExit Run();
 
  private:
-  void LoadTokens();
   void Resume();
   void RunClosingStages();
   void CommitClosing(const char* kind, int64_t stage_index, const ClosingResult& result);
-  // recipe diagnose: the converted model takes the place of what training would have made.
-  void LoadModels();
   // False: stopped on request.
   bool RunStage(int64_t stage_index, int64_t first_step);
-  // True: another job had done it; the parameters are its.
-  bool ReuseStage(int64_t stage_index);
+  // True: another job had done it; `result`, the stage's live tensors (ResultOf), are its.
+  bool ReuseStage(int64_t stage_index, const NamedTensors& result);
   std::unique_ptr<EarlyStop> MakeEarlyStop(const StagePlan& stage);
   // Steps until the stage's end. False: stopped on request.
   bool TakeSteps(int64_t stage_index, int64_t first_step, TrainingStage& stage, EarlyStop* stop);
-  void CacheStage(int64_t stage_index);
-  void WriteEarlyStop(int64_t stage_index, const EarlyStop& stop);
-  std::map<std::string, std::string> Notes() const;
-  StepBatch ReadBatch(const Sampler& sampler, int64_t stage_index, int64_t step) const;
+  void CacheStage(int64_t stage_index, const NamedTensors& result);
   void ReportStep(int64_t stage_index, int64_t step, const StepReport& report, double seconds);
   // Agrees with the other ranks on what to do before the next step.
   ControlRequest AgreeOnRequest();
@@ -75,17 +64,12 @@ class Pipeline {
   Collective& collective_;
   EventChannel& channel_;
   Clock& clock_;
-  std::string base_sha256_;
-  std::unique_ptr<Llama> model_;
-  std::unique_ptr<Llama> reference_;  // the base of a converted model, where it is given
-  std::unique_ptr<Parameters> parameters_;
-  std::unique_ptr<TrainingData> train_;
+  JobInputs inputs_;
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<TensorboardLog> board_;
   std::unique_ptr<CheckpointKeeper> keeper_;
   std::unique_ptr<ProgressReporter> progress_;
   std::unique_ptr<StageCache> stage_cache_;
-  std::string retain_scores_;  // JSON, or empty
   int64_t first_stage_ = 0, first_step_ = 0;
   NamedTensors resumed_state_;  // of a stage that was interrupted; empty otherwise
 };

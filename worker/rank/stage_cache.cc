@@ -17,7 +17,8 @@ std::string Name(const std::string& path) {
   return path.substr(path.find_last_of('/') + 1);
 }
 
-// The plan's own JSON says what a field's value is; what cannot matter to transfer is cut away.
+// The plan's own JSON says what a field's value is; what cannot matter to training is cut away: a
+// form is trained with a window gain of 1, shared mixing and no cache (TrainedFormOf).
 nlohmann::ordered_json InputsOf(const Plan& plan, int64_t stage_index) {
   const auto json = nlohmann::ordered_json::parse(PlanToJson(plan));
   auto attention = json["attention"];
@@ -46,9 +47,6 @@ StageCache::StageCache(const Plan& plan, const std::string& base_sha256, int64_t
 
 std::string StageCache::KeyOf(int64_t stage_index) const {
   if (plan_.stage_cache.empty()) return "";
-  for (int64_t i = 0; i <= stage_index; ++i) {
-    if (plan_.stages[static_cast<size_t>(i)].kind != "attention_transfer") return "";
-  }
   nlohmann::ordered_json inputs = InputsOf(plan_, stage_index);
   inputs["base"] = base_sha256_;
   return Sha256Hex(inputs.dump());
@@ -107,14 +105,6 @@ void StageCache::Store(const std::string& key, int64_t stage_index, const NamedT
   if (PathExists(folder)) return;
   Log(LogLevel::kWarning, "stage_not_cached",
       {{"folder", folder}, {"why", written.message()}, {"left_over", removed.message()}});
-}
-
-NamedTensors TransferredTensors(const NamedTensors& parameters) {
-  NamedTensors transferred;
-  for (const auto& [name, tensor] : parameters) {
-    if (name.find(".lora_") == std::string::npos) transferred[name] = tensor;
-  }
-  return transferred;
 }
 
 }  // namespace tandem

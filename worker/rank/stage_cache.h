@@ -1,11 +1,10 @@
-// StageCache: attention transfer that another job has done already is loaded instead of run.
+// StageCache: a training stage that another job has done already is loaded instead of run.
 //
-// A transfer stage is a pure function of the base, the tokens, the seed, the attention's form, the
-// stages up to it, and of ranks and threads, which decide the order of sums. These are hashed; the
-// entry of that name, <cache>/<key>/, holds a checkpoint of the feature maps and window factors
-// (LoRA is untouched by transfer), verified by its digests when read, and the stage's lines of
-// metrics. Only stages that follow nothing but transfer have a key. An entry appears whole or not
-// at all (written aside, renamed); of two jobs that make it at once, one wins, and both are right.
+// A stage's result is a pure function of the base, the tokens, the seed, the attention's form in
+// training, the stages up to it, and of ranks and threads, which decide the order of sums. These
+// are hashed; the entry of that name, <cache>/<key>/, holds a checkpoint of the result, verified by
+// its digests when read, and the stage's lines of metrics. An entry appears whole or not at all
+// (written aside, renamed); of two jobs that make it at once, one wins, and both are right.
 // Failures of the cache never fail a job: a broken entry is a miss, a full disk is logged. The
 // cache is kept below kMaxStageCacheBytes: whoever stores an entry removes the least recently used
 // ones, but none that a job is reading (cache_folder.h). Rank 0 writes; Load runs on all ranks.
@@ -29,7 +28,7 @@ class StageCache {
   StageCache(const Plan& plan, const std::string& base_sha256,
              int64_t max_bytes = kMaxStageCacheBytes);
 
-  // The entry's name, 64 hex digits; empty: this stage is not cached.
+  // The entry's name, 64 hex digits; empty: the plan names no cache.
   std::string KeyOf(int64_t stage_index) const;
   // What the entry holds; empty tensors: no such entry, or a broken one. While it lives the entry's
   // files stay: other ranks read them, too.
@@ -47,8 +46,5 @@ class StageCache {
   std::string base_sha256_;
   int64_t max_bytes_;
 };
-
-// The part of the parameters that attention transfer trains.
-NamedTensors TransferredTensors(const NamedTensors& parameters);
 
 }  // namespace tandem

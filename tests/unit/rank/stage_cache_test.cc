@@ -10,9 +10,11 @@
 #include <ctime>
 #include <functional>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "base/files.h"
 #include "worker/rank/metrics_history.h"
+#include "worker/rank/stage_state.h"
 
 namespace tandem {
 namespace {
@@ -73,8 +75,31 @@ TEST_F(StageCacheTest, TheKeyCoversWhatTransferDependsOnAndNothingElse) {
   };
   for (const auto& change : other) EXPECT_NE(Key(change), key);
   EXPECT_NE(StageCache(plan_, "another base").KeyOf(0), key);
-  EXPECT_EQ(Key({}, 1), "") << "finetune is not cached";
   EXPECT_EQ(Key([](Plan& p) { p.stage_cache.clear(); }), "");
+}
+
+TEST_F(StageCacheTest, AFinetuneStagesKeyCoversTheStagesBeforeIt) {
+  const std::string key = Key({}, 1);
+  EXPECT_EQ(key.size(), 64u);
+  EXPECT_NE(key, Key());
+  const std::function<void(Plan&)> same[] = {
+      [](Plan& p) { p.recipe = "inference_hybrid"; },
+      [](Plan& p) { p.served_mode = "linear_only"; },
+      [](Plan& p) { p.attention.mixing_kind = "mass"; },
+      [](Plan& p) { p.attention.cache_size = 128; },
+      [](Plan& p) { p.stages.push_back(p.stages[1]); },
+  };
+  for (const auto& change : same) EXPECT_EQ(Key(change, 1), key);
+  const std::function<void(Plan&)> other[] = {
+      [](Plan& p) { p.stages[0].steps = 6; },
+      [](Plan& p) { p.stages[1].lora_rank = 4; },
+      [](Plan& p) { p.stages[1].stop_component = "hybrid"; },
+      [](Plan& p) { p.stages[1].ssd_schedule = {0.5}; },
+      [](Plan& p) { p.stages[1].mode = "linear_only"; },
+      [](Plan& p) { p.stages.erase(p.stages.begin()), p.stages.push_back(p.stages[0]); },
+      [](Plan& p) { p.attention.mixing_initial = 2; },
+  };
+  for (const auto& change : other) EXPECT_NE(Key(change, 1), key);
 }
 
 TEST_F(StageCacheTest, WhatIsStoredComesBackAndABrokenEntryIsAMiss) {
@@ -96,6 +121,30 @@ TEST_F(StageCacheTest, WhatIsStoredComesBackAndABrokenEntryIsAMiss) {
   bytes.back() = static_cast<char>(bytes.back() ^ 1);
   ASSERT_TRUE(WriteFileDurably(shard, bytes).ok());
   EXPECT_TRUE(cache.Load(key).tensors.empty());
+}
+
+TEST(StageStateTest, AResultHasNoMomentsAndATransfersHasNoLora) {
+  const at::Tensor tensor = at::full({1}, 1.0, at::kFloat);
+  NamedTensors state;
+  for (const char* name : {"layers.0.feature_map_q", "layers.0.q_proj.lora_A", "stop.curve",
+                           "stop.kept.layers.0.q_proj.lora_A", "adam.m.layers.0.feature_map_q"}) {
+    state[name] = tensor;
+  }
+  const auto names = [](const NamedTensors& tensors) {
+    std::set<std::string> all;
+    for (const auto& [name, value] : tensors) all.insert(name);
+    return all;
+  };
+  using Names = std::set<std::string>;
+  StagePlan stage;
+  stage.kind = "attention_transfer";
+  EXPECT_EQ(names(ResultOf(stage, state)), (Names{"layers.0.feature_map_q", "stop.curve"}));
+  stage.kind = "finetune";
+  EXPECT_EQ(names(ResultOf(stage, state)),
+            (Names{"layers.0.feature_map_q", "layers.0.q_proj.lora_A", "stop.curve",
+                   "stop.kept.layers.0.q_proj.lora_A"}));
+  EXPECT_EQ(names(ParametersOf(state)),
+            (Names{"layers.0.feature_map_q", "layers.0.q_proj.lora_A"}));
 }
 
 class StageCacheBoundTest : public StageCacheTest {
@@ -157,15 +206,6 @@ TEST_F(StageCacheBoundTest, WhatDeadWritersLeftGoesAfterADay) {
   Store(1, kMany);
   EXPECT_FALSE(PathExists(old));
   EXPECT_TRUE(PathExists(fresh)) << "its writer may be alive";
-}
-
-TEST_F(StageCacheTest, LoraIsNoPartOfTransfer) {
-  const at::Tensor t = at::full({1}, 0.0, at::kFloat);
-  const NamedTensors kept = TransferredTensors({{"layers.0.feature_map_q", t},
-                                                {"layers.0.q_proj.lora_A", t},
-                                                {"layers.0.window_factor", t}});
-  EXPECT_EQ(kept.size(), 2u);
-  EXPECT_FALSE(kept.contains("layers.0.q_proj.lora_A"));
 }
 
 TEST_F(StageCacheTest, TheHistoryTakesTheLaterAttemptsLines) {
