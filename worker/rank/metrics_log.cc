@@ -5,19 +5,7 @@
 
 namespace tandem {
 
-Result<std::unique_ptr<MetricsLog>> MetricsLog::Open(const std::string& path) {
-  std::FILE* file = std::fopen(path.c_str(), "ae");
-  if (file == nullptr) return ErrnoStatus("open " + path);
-  return std::unique_ptr<MetricsLog>(new MetricsLog(path, file));
-}
-
-MetricsLog::MetricsLog(std::string path, std::FILE* file) : path_(std::move(path)), file_(file) {}
-
-MetricsLog::~MetricsLog() {
-  std::fclose(file_);
-}
-
-Status MetricsLog::Append(const StepLine& line, const StepReport& report) {
+std::string MetricsLine(const StepLine& line, const StepReport& report) {
   nlohmann::ordered_json json = {{"stage", line.stage},
                                  {"stage_index", line.stage_index},
                                  {"step", line.step},
@@ -33,11 +21,24 @@ Status MetricsLog::Append(const StepLine& line, const StepReport& report) {
   json["tokens"] = line.tokens;
   json["seconds"] = line.seconds;
   json["peak_memory_bytes"] = static_cast<int64_t>(line.peak_memory_bytes);
-  return AppendLines(json.dump() + "\n");
+  return json.dump() + "\n";
 }
 
-Status MetricsLog::AppendLines(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), file_) != text.size() || std::fflush(file_) != 0) {
+Result<std::unique_ptr<MetricsLog>> MetricsLog::Open(const std::string& path) {
+  std::FILE* file = std::fopen(path.c_str(), "ae");
+  if (file == nullptr) return ErrnoStatus("open " + path);
+  return std::unique_ptr<MetricsLog>(new MetricsLog(path, file));
+}
+
+MetricsLog::MetricsLog(std::string path, std::FILE* file) : path_(std::move(path)), file_(file) {}
+
+MetricsLog::~MetricsLog() {
+  std::fclose(file_);
+}
+
+Status MetricsLog::Append(const std::string& lines) {
+  if (std::fwrite(lines.data(), 1, lines.size(), file_) != lines.size() ||
+      std::fflush(file_) != 0) {
     return ErrnoStatus("write " + path_);
   }
   return Status::Ok();

@@ -2,7 +2,8 @@
 //
 //   {"stage", "stage_index", "step" (from 1), "loss", "layers" (transfer), "learning_rate",
 //    "grad_norm", "window_dropped" (finetune), "tokens", "seconds", "peak_memory_bytes" (of rank 0
-//    in this stage so far; on a GPU of its tensors since the start)}
+//    in this stage so far; on a GPU of its tensors since the start), "reused" (true: taken over
+//    from another job, whose seconds they are; stage_cache.h)}
 // Lines are flushed, not synced: what a power cut loses is repeated by the next attempt, and
 // readers take the highest epoch per (stage_index, step). Training thread only.
 #pragma once
@@ -26,15 +27,16 @@ struct StepLine {
   double peak_memory_bytes = 0;
 };
 
+// One line, with its end.
+std::string MetricsLine(const StepLine& line, const StepReport& report);
+
 class MetricsLog {
  public:
   static Result<std::unique_ptr<MetricsLog>> Open(const std::string& path);
   ~MetricsLog();
   MetricsLog(const MetricsLog&) = delete;
   MetricsLog& operator=(const MetricsLog&) = delete;
-  Status Append(const StepLine& line, const StepReport& report);
-  // Lines of another job's log that stand for steps which were not run again.
-  Status AppendLines(const std::string& lines);
+  Status Append(const std::string& lines);
 
  private:
   MetricsLog(std::string path, std::FILE* file);

@@ -155,7 +155,7 @@ bool Pipeline::ReuseStage(int64_t stage_index, const NamedTensors& result) {
   RequireStorage(RestoreTensors(entry.tensors, result));
   collective_.Barrier();  // until here the first rank's lease keeps the entry
   if (!is_first()) return true;
-  RequireStorage(metrics_->AppendLines(MarkedAsReused(entry.metrics)));
+  LogSteps(stage_index, MarkedAsReused(entry.metrics));
   const StagePlan& plan = plan_.stages[static_cast<size_t>(stage_index)];
   progress_->Update({plan.kind, stage_index, plan.steps, plan.steps, {}});
   SendEvent("stage_reused", stage_index, nlohmann::json{{"key", key}}.dump());
@@ -186,8 +186,7 @@ void Pipeline::ReportStep(int64_t stage_index, int64_t step, const StepReport& r
   const StagePlan& plan = plan_.stages[static_cast<size_t>(stage_index)];
   const int64_t tokens = plan.batch_size * plan_.data.sequence_length;
   const StepLine line{plan.kind, stage_index, step + 1, tokens, seconds, MemoryOfStage()};
-  RequireStorage(metrics_->Append(line, report));
-  RequireStorage(board_->Append(StepsBefore(stage_index) + step + 1, StepScalars(line, report)));
+  LogSteps(stage_index, MetricsLine(line, report));
   ProgressState state{plan.kind, stage_index, step + 1, plan.steps, {}};
   state.metrics = {{"loss", report.loss},
                    {"learning_rate", report.learning_rate},
@@ -198,6 +197,11 @@ void Pipeline::ReportStep(int64_t stage_index, int64_t step, const StepReport& r
     state.metrics["window_dropped"] = report.window_dropped;
   }
   progress_->Update(std::move(state));
+}
+
+void Pipeline::LogSteps(int64_t stage_index, const std::string& metrics_lines) {
+  RequireStorage(metrics_->Append(metrics_lines));
+  RequireStorage(board_->AppendSteps(StepsBefore(stage_index), metrics_lines));
 }
 
 double Pipeline::MemoryOfStage() const {

@@ -47,6 +47,8 @@ class Pipeline {
   bool TakeSteps(int64_t stage_index, int64_t first_step, TrainingStage& stage, EarlyStop* stop);
   void CacheStage(int64_t stage_index, const NamedTensors& result);
   void ReportStep(int64_t stage_index, int64_t step, const StepReport& report, double seconds);
+  // metrics.jsonl and TensorBoard. Rank 0 alone.
+  void LogSteps(int64_t stage_index, const std::string& metrics_lines);
   // Agrees with the other ranks on what to do before the next step.
   ControlRequest AgreeOnRequest();
   void CommitStage(int64_t stage_index, const SavedCheckpoint& saved);

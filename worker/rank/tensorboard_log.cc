@@ -5,10 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "base/digest.h"
 #include "base/files.h"
-#include "worker/rank/metrics_log.h"
 
 namespace tandem {
 namespace {
@@ -120,6 +120,15 @@ Status TensorboardLog::Append(int64_t step, const Scalars& scalars) {
   return Write(step, content);
 }
 
+Status TensorboardLog::AppendSteps(int64_t steps_before, const std::string& metrics_lines) {
+  std::istringstream lines(metrics_lines);
+  for (std::string line; std::getline(lines, line);) {
+    const auto step = nlohmann::json::parse(line).at("step").get<int64_t>();
+    TANDEM_RETURN_IF_ERROR(Append(steps_before + step, StepScalars(line)));
+  }
+  return Status::Ok();
+}
+
 Status TensorboardLog::AppendReport(int64_t step, const std::string& report_path) {
   TANDEM_ASSIGN_OR_RETURN(const std::string report, ReadFile(report_path));
   return Append(step, ComponentScalars(report));
@@ -137,17 +146,20 @@ Status TensorboardLog::Write(int64_t step, const std::string& content) {
   return Status::Ok();
 }
 
-Scalars StepScalars(const StepLine& line, const StepReport& report) {
-  const std::string& stage = line.stage;
-  Scalars scalars = {{stage + "/loss", report.loss},
-                     {stage + "/learning_rate", report.learning_rate},
-                     {stage + "/tokens_per_second",
-                      static_cast<double>(line.tokens) / std::max(line.seconds, 1e-9)}};
-  for (size_t layer = 0; layer < report.layer_losses.size(); ++layer)
-    scalars.emplace_back(stage + "_layers/layer_" + TwoDigits(layer), report.layer_losses[layer]);
-  if (report.layer_losses.empty()) {
-    scalars.emplace_back(stage + "/grad_norm", report.grad_norm);
-    scalars.emplace_back(stage + "/window_dropped", report.window_dropped);
+Scalars StepScalars(const std::string& metrics_line) {
+  const auto line = nlohmann::json::parse(metrics_line);
+  const auto stage = line.at("stage").get<std::string>();
+  Scalars scalars;
+  for (const char* key : {"loss", "learning_rate", "grad_norm", "window_dropped"}) {
+    if (line.contains(key)) scalars.emplace_back(stage + "/" + key, line[key].get<double>());
+  }
+  if (!line.value("reused", false)) {
+    const double tokens = line.at("tokens"), seconds = line.at("seconds");
+    scalars.emplace_back(stage + "/tokens_per_second", tokens / std::max(seconds, 1e-9));
+  }
+  const auto layers = line.value("layers", std::vector<double>());
+  for (size_t layer = 0; layer < layers.size(); ++layer) {
+    scalars.emplace_back(stage + "_layers/layer_" + TwoDigits(layer), layers[layer]);
   }
   return scalars;
 }

@@ -25,9 +25,6 @@
 
 namespace tandem {
 
-struct StepLine;
-struct StepReport;
-
 // (tag, value): "finetune/loss". Values that are not finite are left out of the file.
 using Scalars = std::vector<std::pair<std::string, double>>;
 
@@ -41,6 +38,8 @@ class TensorboardLog {
   TensorboardLog& operator=(const TensorboardLog&) = delete;
   // step: from 1, over all stages.
   Status Append(int64_t step, const Scalars& scalars);
+  // Lines of metrics.jsonl (metrics_log.h), of one stage; steps_before: those of earlier stages.
+  Status AppendSteps(int64_t steps_before, const std::string& metrics_lines);
   // The components of a report.json: "component_loss/<mode>", "component_recovered/<mode>",
   // "linear_capability".
   Status AppendReport(int64_t step, const std::string& report_path);
@@ -53,8 +52,9 @@ class TensorboardLog {
   const Clock& clock_;
 };
 
-// "<stage>/loss", "<stage>/learning_rate", "<stage>/tokens_per_second"; of a transfer
-// "<stage>_layers/layer_03", of a finetune "<stage>/grad_norm" and "<stage>/window_dropped".
-Scalars StepScalars(const StepLine& line, const StepReport& report);
+// Of a line of metrics.jsonl: "<stage>/loss", "<stage>/learning_rate", "<stage>/tokens_per_second"
+// (not where the step is another job's); of a transfer "<stage>_layers/layer_03", of a finetune
+// "<stage>/grad_norm" and "<stage>/window_dropped".
+Scalars StepScalars(const std::string& metrics_line);
 
 }  // namespace tandem

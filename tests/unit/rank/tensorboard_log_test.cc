@@ -10,6 +10,7 @@
 
 #include "base/digest.h"
 #include "base/files.h"
+#include "worker/rank/metrics_history.h"
 #include "worker/rank/metrics_log.h"
 
 namespace tandem {
@@ -115,15 +116,33 @@ TEST(StepScalars, TransferHasLayersAndFinetuneHasTheWindow) {
   report.loss = 2;
   report.layer_losses = {1, 3};
   const StepLine line{"attention_transfer", 0, 1, 1000, 0.5};
-  EXPECT_EQ(StepScalars(line, report), (Scalars{{"attention_transfer/loss", 2},
-                                                {"attention_transfer/learning_rate", 0},
-                                                {"attention_transfer/tokens_per_second", 2000},
-                                                {"attention_transfer_layers/layer_00", 1},
-                                                {"attention_transfer_layers/layer_01", 3}}));
+  EXPECT_EQ(StepScalars(MetricsLine(line, report)),
+            (Scalars{{"attention_transfer/loss", 2},
+                     {"attention_transfer/learning_rate", 0},
+                     {"attention_transfer/tokens_per_second", 2000},
+                     {"attention_transfer_layers/layer_00", 1},
+                     {"attention_transfer_layers/layer_01", 3}}));
   report.layer_losses.clear();
   report.window_dropped = 0.25;
-  EXPECT_EQ(StepScalars({"finetune", 1, 1, 1, 1}, report).back(),
-            (std::pair<std::string, double>{"finetune/window_dropped", 0.25}));
+  EXPECT_EQ(StepScalars(MetricsLine({"finetune", 1, 1, 1, 1}, report)),
+            (Scalars{{"finetune/loss", 2},
+                     {"finetune/learning_rate", 0},
+                     {"finetune/grad_norm", 0},
+                     {"finetune/window_dropped", 0.25},
+                     {"finetune/tokens_per_second", 1}}));
+}
+
+TEST_F(TensorboardLogTest, StepsOfAnotherJobAreACurveWithoutSpeed) {
+  std::string lines;
+  for (int64_t step = 1; step <= 3; ++step) lines += MetricsLine({"finetune", 1, step, 1, 1}, {});
+  auto log = TensorboardLog::Open(folder_, 1, 0, clock_);
+  ASSERT_TRUE(log.ok());
+  ASSERT_TRUE((*log)->AppendSteps(40, MarkedAsReused(lines)).ok());
+  const auto events = Events(Bytes("0000000001"));
+  ASSERT_EQ(events.size(), 5u);
+  EXPECT_EQ(events[4].substr(0, 11), Head(43));
+  EXPECT_NE(events[4].find("finetune/loss"), std::string::npos);
+  EXPECT_EQ(events[4].find("tokens_per_second"), std::string::npos) << "nobody spent the seconds";
 }
 
 }  // namespace
