@@ -56,6 +56,15 @@ std::map<std::string, Kind> Kinds() {
   kinds["biases"].family = {{"attention_bias", true}, {"mlp_bias", true}};
   kinds["biases"].attention.feature_map_kind = "exp_shifted";
   kinds["biases"].attention.tie_kv_heads = true;
+  kinds["rope_linear"].family = {{"rope_scaling", {{"type", "linear"}, {"factor", 2.5}}}};
+  kinds["rope_llama3"].tied = false;
+  kinds["rope_llama3"].family = {{"rope_parameters",
+                                  {{"rope_type", "llama3"},
+                                   {"rope_theta", 10000.0},
+                                   {"factor", 4.0},
+                                   {"low_freq_factor", 1.0},
+                                   {"high_freq_factor", 4.0},
+                                   {"original_max_position_embeddings", 64}}}};
   kinds["mistral"].attention.window_kind = "terraced";
   kinds["mistral"].attention.feature_map_kind = "exp";
   kinds["mistral"].attention.mixing_affine = true;

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "tests/unit/model_files/folder.h"
+#include "tests/unit/recurrent/recurrent_cases.h"
 #include "tests/unit/train/tiny_model.h"
 #include "worker/comm/collective.h"
 #include "worker/model/evaluation_forward.h"
@@ -20,8 +21,10 @@ namespace {
 constexpr double kLogitTolerance = 1e-4;
 constexpr double kGradientTolerance = 1e-4;
 
-const char* const kFamilies[] = {"llama",          "llama_bias", "llama_yarn", "mistral",
-                                 "mistral_window", "qwen2",      "qwen3",      "qwen3_bias"};
+const char* const kFamilies[] = {"llama",          "llama_bias",     "llama_linear",
+                                 "llama_old_keys", "llama_yarn",     "mistral",
+                                 "mistral_window", "qwen2",          "qwen3",
+                                 "qwen3_bias"};
 
 at::Tensor TensorOf(const SafetensorsFile& file, const std::string& name) {
   const TensorView* view = file.Find(name);
@@ -48,6 +51,7 @@ class Families : public ::testing::Test {
   }
   static void TearDownTestSuite() { delete folder_; }
   void SetUp() override {
+    at::set_num_threads(1);  // tiny products: threads would only wait for each other
     if (folder_ == nullptr) GTEST_SKIP() << ".venv-tests is not there; run tests/run.sh once";
   }
   static std::unique_ptr<Llama> Load(const std::string& name) {
@@ -80,6 +84,39 @@ TEST_F(Families, GiveTheLogitsOfTransformers) {
         SafetensorsFile::Open(folder_->File(std::string(name) + "/model.safetensors"));
     for (const TensorView& view : ExpectedTensors(model->config())) {
       EXPECT_TRUE(model->Weight(view.name).equal(TensorOf(**files, view.name))) << view.name;
+    }
+  }
+}
+
+// Read whole, in parts and token by token: the base gives transformers' logits; converted it gives
+// those of its own evaluation, which the exports' tests compare with transformers.
+TEST_F(Families, GiveTheSameTokenByToken) {
+  ParameterOptions map = TinyParameterOptions();
+  map.lora = {};
+  for (const char* name : kFamilies) {
+    const auto model = Load(name);
+    ASSERT_NE(model, nullptr);
+    const auto vectors = Vectors(name);
+    const at::Tensor ids = TensorOf(*vectors, "ids");
+    Parameters parameters(model->config(), map);
+    Disturb(parameters);
+    for (const ComponentMode mode : {ComponentMode::kSoftmax, ComponentMode::kHybrid}) {
+      EvaluationOptions evaluation;
+      evaluation.mode = mode;
+      evaluation.attention.window = 8;
+      const at::Tensor wanted = mode == ComponentMode::kSoftmax
+                                    ? TensorOf(*vectors, "logits")
+                                    : EvaluateLogits(*model, parameters, ids, evaluation);
+      RecurrentOptions options;
+      options.mode = mode;
+      options.form = evaluation.attention;
+      const RecurrentModel recurrent(*model, &parameters, options);
+      for (const std::vector<int64_t>& parts :
+           {std::vector<int64_t>{40}, {1}, {7, 1, 20}, {20, 1}}) {
+        const at::Tensor logits = LogitsInParts(recurrent, ids, parts);
+        EXPECT_LT(Largest(logits.sub(wanted)), kLogitTolerance)
+            << name << " " << ComponentModeName(mode) << ", first part " << parts[0];
+      }
     }
   }
 }

@@ -7,7 +7,9 @@ Writes FOLDER/<name>/{config.json, model.safetensors} and FOLDER/<name>/vectors.
 next-token loss by each attention projection's weight. fp32, eager attention.
 """
 
+import json
 import sys
+from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
@@ -17,12 +19,15 @@ LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 5e5, "factor": 4.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
 }  # fmt: skip
+LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.5}
 YARN = {
     "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 32,
 }  # fmt: skip
 FAMILIES = {
     "llama": ("llama", dict(rope_parameters=LLAMA3, tie_word_embeddings=False)),
     "llama_bias": ("llama", dict(attention_bias=True, mlp_bias=True)),
+    "llama_linear": ("llama", dict(rope_parameters=LINEAR)),
+    "llama_old_keys": ("llama", dict(rope_parameters=LLAMA3, tie_word_embeddings=False)),
     "llama_yarn": ("llama", dict(rope_parameters=YARN)),
     "mistral": ("mistral", dict(head_dim=16, sliding_window=None)),
     "mistral_window": ("mistral", dict(sliding_window=40, tie_word_embeddings=False)),
@@ -50,6 +55,15 @@ def random_model(family, options, seed):
     return model
 
 
+def respell(path):
+    """config.json as transformers 4 and the published Llamas write it."""
+    config = json.loads(path.read_text())
+    scaling = config.pop("rope_parameters")
+    config.update(rope_theta=scaling.pop("rope_theta"), rope_scaling=scaling)
+    config["torch_dtype"] = config.pop("dtype")
+    path.write_text(json.dumps(config))
+
+
 def vectors(model):
     ids = torch.randint(0, SIZES["vocab_size"], (2, 40))
     logits = model(ids).logits
@@ -67,6 +81,8 @@ def main(folder):
     for seed, (name, (family, options)) in enumerate(FAMILIES.items()):
         model = random_model(family, options, seed)
         model.save_pretrained(f"{folder}/{name}")
+        if name.endswith("old_keys"):
+            respell(Path(folder, name, "config.json"))
         save_file(vectors(model), f"{folder}/{name}/vectors.safetensors")
 
 

@@ -16,7 +16,9 @@ std::string NameOf(const RecurrentOptions& options) {
          (form.window_kind == WindowKind::kTerraced ? " terraced" : " sliding") +
          (form.span == Span::kAll ? " all" : " outside") + " sinks=" + std::to_string(form.sinks) +
          (form.mixing == Mixing::kMass ? " mass" : "") + (form.affine ? " affine" : "") +
-         " cache=" + std::to_string(options.form.cache_size);
+         (form.window_gain != 1 ? " gain" : "") + (form.retained.empty() ? "" : " retained") +
+         (form.align_end ? " from the end" : "") + (form.lolcats_defect ? " as lolcats" : "") +
+         " cache=" + std::to_string(form.cache_size);
 }
 
 // Whole prefill against: parts, one token at a time, and each length's prefill with one token
@@ -72,14 +74,89 @@ TEST_P(Identity, HoldsForEveryWindowKindSpanAndSinks) {
 
 TEST_P(Identity, HoldsInTheOtherModes) {
   const Conversion tiny;
-  for (const ComponentMode mode :
-       {ComponentMode::kWindowOnly, ComponentMode::kLinearOnly, ComponentMode::kSoftmax}) {
+  for (const WindowKind kind : {WindowKind::kSliding, WindowKind::kTerraced}) {
+    for (const ComponentMode mode :
+         {ComponentMode::kWindowOnly, ComponentMode::kLinearOnly, ComponentMode::kSoftmax}) {
+      RecurrentOptions options;
+      options.mode = mode;
+      options.form.window = GetParam();
+      options.form.window_kind = kind;
+      options.form.sinks = 3;
+      ExpectIdentity(tiny, options);
+      ExpectSameAsEvaluation(tiny, options);
+    }
+  }
+}
+
+TEST_P(Identity, HoldsByMassAffineAndWithGain) {
+  const Conversion tiny;
+  for (const WindowKind kind : {WindowKind::kSliding, WindowKind::kTerraced}) {
     RecurrentOptions options;
-    options.mode = mode;
     options.form.window = GetParam();
-    options.form.sinks = 3;
+    options.form.window_kind = kind;
+    options.form.sinks = 2;
+    options.form.mixing = Mixing::kMass;
     ExpectIdentity(tiny, options);
     ExpectSameAsEvaluation(tiny, options);
+    options.form.mixing = Mixing::kShared;
+    options.form.affine = true;
+    options.form.window_gain = 10;
+    ExpectIdentity(tiny, options);
+    ExpectSameAsEvaluation(tiny, options);
+  }
+}
+
+TEST_P(Identity, HoldsBesideRetainedGroups) {
+  const Conversion tiny;
+  for (const WindowKind kind : {WindowKind::kSliding, WindowKind::kTerraced}) {
+    RecurrentOptions options;
+    options.form.window = GetParam();
+    options.form.window_kind = kind;
+    options.form.retained = {{1}, {0, 1}};
+    ExpectIdentity(tiny, options);
+    ExpectSameAsEvaluation(tiny, options);
+  }
+}
+
+TEST_P(Identity, HoldsWithASparseCache) {
+  const Conversion tiny;
+  RecurrentOptions options;
+  options.form.window = GetParam();
+  options.form.sinks = 3;
+  options.form.cache_size = 5;
+  options.form.window_gain = 10;
+  options.form.retained = {{1}, {}};
+  ExpectIdentity(tiny, options);
+  ExpectSameAsEvaluation(tiny, options);
+}
+
+AttentionForm FromTheEnd(int64_t window) {
+  AttentionForm form;
+  form.window = window;
+  form.window_kind = WindowKind::kTerraced;
+  form.sinks = 3;
+  form.align_end = form.lolcats_defect = true;
+  return form;
+}
+
+// Where a row depends on the length, the prompt as a whole is the evaluation's sequence.
+TEST_P(Identity, OfWindowsFromTheEndHoldsForWholePrompts) {
+  const Conversion tiny;
+  for (const bool defect : {true, false}) {
+    RecurrentOptions options;
+    options.form = FromTheEnd(GetParam());
+    options.form.lolcats_defect = defect;
+    const RecurrentModel model(*tiny.model, &tiny.parameters, options);
+    for (const int64_t length : kLengths) {
+      if (length == 1) continue;  // no evaluation: it has no target
+      const at::Tensor ids = tiny.ids.narrow(1, 0, length);
+      EvaluationOptions evaluation;
+      evaluation.attention = options.form;
+      EXPECT_LT(RelativeDistance(LogitsInParts(model, ids, {length}),
+                                 EvaluateLogits(*tiny.model, tiny.parameters, ids, evaluation)),
+                kIdentityTolerance)
+          << NameOf(options) << " T=" << length;
+    }
   }
 }
 
@@ -116,32 +193,6 @@ TEST(IdentityOf, ASparseCacheBesideTiedBiasedMaps) {
   ExpectIdentity(Conversion(map), options);
 }
 
-AttentionForm FromTheEnd() {
-  AttentionForm form;
-  form.window = 16;
-  form.window_kind = WindowKind::kTerraced;
-  form.sinks = 3;
-  form.align_end = form.lolcats_defect = true;
-  return form;
-}
-
-// Where a row depends on the length, the prompt as a whole is the evaluation's sequence.
-TEST(FromTheEnd, PromptsAreTheEvaluation) {
-  const Conversion tiny;
-  RecurrentOptions options;
-  options.form = FromTheEnd();
-  const RecurrentModel model(*tiny.model, &tiny.parameters, options);
-  for (const int64_t length : {2, 15, 16, 17, 100, 600}) {
-    const at::Tensor ids = tiny.ids.narrow(1, 0, length);
-    EvaluationOptions evaluation;
-    evaluation.attention = options.form;
-    EXPECT_LT(RelativeDistance(LogitsInParts(model, ids, {length}),
-                               EvaluateLogits(*tiny.model, tiny.parameters, ids, evaluation)),
-              kIdentityTolerance)
-        << length;
-  }
-}
-
 // One layer, so that what the prompt's rows computed does not matter: after it the window slides.
 TEST(FromTheEnd, TheWindowSlidesAfterThePrompt) {
   const int64_t H = 4, d = 8, T = 90;
@@ -159,12 +210,12 @@ TEST(FromTheEnd, TheWindowSlidesAfterThePrompt) {
   call.w_q = maps.w_q;
   call.w_k = maps.w_k;
   call.gamma = maps.gamma_H;
-  call.form = FromTheEnd();
+  call.form = FromTheEnd(16);
   call.form.window_kind = WindowKind::kSliding;
   call.form.align_end = call.form.lolcats_defect = false;
   const at::Tensor sliding = Attend(ComponentMode::kHybrid, call);
   RecurrentOptions options;
-  options.form = FromTheEnd();
+  options.form = FromTheEnd(16);
   const RecurrentAttention recurrent(options, maps, {}, H, 2);
   for (const int64_t prompt : {1, 10, 16, 37}) {
     LayerMemory memory;
@@ -178,26 +229,6 @@ TEST(FromTheEnd, TheWindowSlidesAfterThePrompt) {
       EXPECT_LT(RelativeDistance(y, tokens(sliding, t, 1)), kIdentityTolerance)
           << prompt << " " << t;
     }
-  }
-}
-
-TEST(IdentityOf, MixingByMassAffineAndGain) {
-  const Conversion tiny;
-  RecurrentOptions options;
-  options.form.window = 16;
-  options.form.sinks = 2;
-  for (const WindowKind kind : {WindowKind::kSliding, WindowKind::kTerraced}) {
-    options.form.window_kind = kind;
-    options.form.mixing = Mixing::kMass;
-    ExpectIdentity(tiny, options);
-    ExpectSameAsEvaluation(tiny, options);
-    options.form.mixing = Mixing::kShared;
-    options.form.affine = true;
-    options.form.window_gain = 10;
-    ExpectIdentity(tiny, options);
-    ExpectSameAsEvaluation(tiny, options);
-    options.form.affine = false;
-    options.form.window_gain = 1;
   }
 }
 

@@ -200,6 +200,25 @@ TEST_P(FormsTest, FinetuneAgreesWithThePlainModel) {
   EXPECT_EQ(gradients.contains("layers.0.window_factor"), GetParam().mode == "hybrid");
 }
 
+// The weighted sum of its losses, and so of their gradients.
+TEST_P(TransferFormsTest, TheMixtureAgreesWithThePlainModel) {
+  const PlainModel plain(*model_, parameters_);
+  AttentionTransferOptions options;
+  options.objective = "mixture";
+  options.mixture = {.weights = 1, .outputs = 0.5, .hybrid_outputs = 2};
+  options.attention = GetParam().form;
+  AttentionTransfer stage(*model_, parameters_, *solo_, options);
+  GradientMap gradients;
+  const std::vector<double> losses = stage.LossesAndGradients(batch_, gradients);
+  at::Tensor wanted = plain.TransferLoss("weights", GetParam().form, batch_);
+  wanted = wanted.add(plain.TransferLoss("outputs", GetParam().form, batch_), 0.5);
+  wanted = wanted.add(plain.TransferLoss("hybrid_outputs", GetParam().form, batch_), 2);
+  const double mean =
+      std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
+  EXPECT_NEAR(mean, wanted.item<double>(), 1e-5 * wanted.item<double>());
+  ExpectSameGradients(gradients, plain.Gradients(wanted));
+}
+
 // Layer by layer or all in one graph: the same gradients (method.md §6.1).
 TEST_P(TransferFormsTest, TransferAgreesWithThePlainModel) {
   const PlainModel plain(*model_, parameters_);
