@@ -3,7 +3,7 @@
 import os
 from html import escape
 
-from tandem.report_story import recipe_of
+from tandem.report_story import recipe_of, retained_words
 from tandem.report_words import missing, section
 
 CODE = """from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -22,8 +22,9 @@ def loading(inputs):
     note = (
         "Works with transformers 4.56 and later, and 5; needs torch and transformers only. The "
         "classes lie in the folder, hence trust_remote_code. Generating keeps a cache of constant "
-        "size, however long the text."
+        "size, however long the text"
     )
+    note += ", but for the attention that was retained." if retained_words(inputs) else "."
     return section(title, f"<pre>{escape(CODE.format(path=repr(folder)), quote=False)}</pre>", note)
 
 

@@ -3,7 +3,7 @@
 from html import escape
 
 from tandem.report_inputs import number
-from tandem.report_story import served_mode
+from tandem.report_story import retained_words, served_mode
 from tandem.report_words import COMPONENTS, bar, missing, percent, section, table
 
 KINDS = {  # kind: title, what is asked, measure
@@ -40,9 +40,15 @@ def recall(inputs):
     note = (
         "Share of the answers in which every token is the model's first choice. Only what lies "
         "beyond the reach of the windows of all layers, stacked on top of each other, proves the "
-        f"linear branch.{share_words(inputs)}"
+        f"linear branch{retained_note(inputs)}.{share_words(inputs)}"
     )
     return section(title, body, note)
+
+
+def retained_note(inputs):
+    """Why the window alone, too, may find what no window reaches."""
+    kept = retained_words(inputs)
+    return f", or the retained attention: {kept} it in every column" if kept else ""
 
 
 def groups_of(evaluation):

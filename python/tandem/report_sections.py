@@ -7,7 +7,7 @@ from html import escape
 
 from tandem.report_charts import heat_map
 from tandem.report_inputs import number
-from tandem.report_story import recipe_of, served_mode
+from tandem.report_story import recipe_of, retained_words, served_mode
 from tandem.report_words import COMPONENTS, bar, figure, missing, percent, section, signed, table
 
 HEADLINES = {
@@ -130,7 +130,8 @@ def components(inputs):
     )
     head = [("", "Model"), ("wide", "Recovered"), ("n", "Loss"), ("n", "Perplexity")]
     note = (
-        "Loss on held-out text, in nats per token, with each component switched off in turn. "
+        "Loss on held-out text, in nats per token (lower is better), with each component switched "
+        "off in turn. "
         "<b>Recovered</b> is the share of attention's worth: 100 % is the base model's full "
         "attention, 0 % a model that sees its first tokens only."
     )
@@ -138,9 +139,14 @@ def components(inputs):
         f'<p class="note">{inputs.evaluation.get("sequences", "?")} sequences of '
         f'{inputs.evaluation.get("sequence_length", "?")} tokens; ± is one standard error. The '
         "linear branch alone reads all earlier tokens, also those that the hybrid reads through "
-        "its window.</p>"
+        f"its window.{retained_note(inputs)}</p>"
     )
     return section(title, table(head, rows, "components") + counted, note)
+
+
+def retained_note(inputs):
+    kept = retained_words(inputs)
+    return f" In every row but the last two {kept} full attention." if kept else ""
 
 
 def component_row(inputs, mode, figures):

@@ -46,6 +46,14 @@ def served_mode(inputs):
     return mode if isinstance(mode, str) and mode in SERVED else "hybrid"
 
 
+def retained_words(inputs):
+    """Subject and verb: `one key-value group keeps`; "" where all attention was replaced."""
+    count = len(inputs.evaluation.get("retained") or [])
+    if not count:
+        return ""
+    return "one key-value group keeps" if count == 1 else f"{count} key-value groups keep"
+
+
 def story(inputs):
     if not inputs.plan:
         return ""
@@ -56,11 +64,8 @@ def story(inputs):
         "<p>In a Transformer every token looks back at every earlier one (softmax attention): the "
         f"longer the text, the dearer the next token. {change_words(inputs, recipe, model)}"
     )
-    kept = inputs.evaluation.get("retained") or []
-    if kept:
-        groups = "group keeps" if len(kept) == 1 else "groups keep"
-        words += f" {len(kept)} key-value {groups} the base's full attention."
-    words += "</p>"
+    kept = retained_words(inputs)
+    words += f" {kept[0].upper()}{kept[1:]} the base's full attention.</p>" if kept else "</p>"
     if recipe in RECIPES:
         words += f"<p>Recipe <b>{escape(recipe)}</b>: {escape(RECIPES[recipe])}. "
     else:

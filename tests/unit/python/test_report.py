@@ -72,7 +72,9 @@ def test_full_page_shows_controls_recall_suites_lengths_and_the_early_stop(tmp_p
     page = page_of(write_job(tmp_path / "job", FULL, plan))
     assert_self_contained(page)
     for words in (
-        "1 key-value group keeps", "training stops before the linear branch gets worse",
+        "One key-value group keeps the base's", "one key-value group keeps it in every column",
+        "In every row but the last two one key-value group keeps", "but for the attention that was",
+        "training stops before the linear branch gets worse",
         "<b>No</b>: the trained window comes within 0.008 nats", "+0.090", "95 %: +0.081 to +0.099",
         "62\N{NO-BREAK SPACE}% of the base's recall", "Needle in a haystack", "Facts in filler",
         "Keys and values", "1,838 items, acc", "60.7", "34.90", "1024 tokens", "4.410",
