@@ -21,36 +21,42 @@ const json& At(const json& object, const char* key) {
   return object.is_object() && object.contains(key) ? object[key] : none;
 }
 
+// a/b/c -> c: of folders, and of jobs, whose full names are no headings.
+std::string LastName(const std::string& path) {
+  return path.substr(path.find_last_of('/') + 1);
+}
+
 const char* ModeInWords(const std::string& mode) {
   if (mode == "softmax") return "the base, full softmax attention";
-  if (mode == "hybrid") return "this model: linear attention and window together";
+  if (mode == "hybrid") return "linear attention and window together";
   if (mode == "window_only") return "the sliding window alone";
   if (mode == "linear_only") return "the linear branch alone";
   if (mode == "sinks_only") return "the first tokens alone";
   return "no attention";
 }
 
-std::string ComponentTable(const json& report) {
+std::string ComponentTable(const json& report, const std::string& served_mode) {
   std::string table =
       "| Mode | What runs | Loss | Perplexity | Recovered |\n|---|---|---:|---:|---:|\n";
   for (const char* mode :
        {"softmax", "hybrid", "window_only", "linear_only", "sinks_only", "none"}) {
     const json& row = At(At(report, "components"), mode);
-    table += std::string("| `") + mode + "` | " + ModeInWords(mode) + " | " +
+    const std::string used = mode == served_mode ? ": this model, as it is used" : "";
+    table += std::string("| `") + mode + "` | " + ModeInWords(mode) + used + " | " +
              Fixed(At(row, "loss"), "%.4f") + " | " + Fixed(At(row, "perplexity"), "%.2f") + " | " +
              Fixed(At(row, "recovered"), "%.0f %%", 100) + " |\n";
   }
   return table;
 }
 
-std::string VerdictSection(const json& report) {
+std::string VerdictSection(const json& report, const std::string& served_mode) {
   if (!report.is_object()) return "This export was made without an evaluation.\n\n";
   const std::string verdict =
       At(report, "verdict").is_string() ? report["verdict"].get<std::string>() : "unknown";
   const std::string reason =
       At(report, "verdict_reason").is_string() ? report["verdict_reason"].get<std::string>() : "";
   return "## Do both components pull?\n\nVerdict: **" + verdict + "**. " + reason + ".\n\n" +
-         ComponentTable(report) + "\nLoss in nats per token on held-out text (" +
+         ComponentTable(report, served_mode) + "\nLoss in nats per token on held-out text (" +
          Fixed(At(report, "sequences"), "%.0f") + " sequences of " +
          Fixed(At(report, "sequence_length"), "%.0f") +
          " tokens). *Recovered* is the share of attention's worth: 0 % is what the first tokens "
@@ -124,20 +130,22 @@ std::string LoadingSection() {
 
 Result<std::string> ModelCard(const Plan& plan, const std::string& report_json) {
   const json report = json::parse(report_json, nullptr, /*allow_exceptions=*/false);
-  const std::string base = plan.model.substr(plan.model.find_last_of('/') + 1);
+  const std::string base = LastName(plan.model), name = LastName(plan.job_name);
   const std::string memory =
       plan.attention.retained.empty()
           ? "Decoding needs constant memory, whatever the length of the text."
           : "Decoding needs constant memory, but for the key/value heads that stay softmax.";
   return "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n"
          "- linear-attention\n- hybrid-attention\n---\n# " +
-         (plan.job_name.empty() ? base : plan.job_name) + "\n\n`" + base +
-         "`, converted from softmax attention to linear attention with a sliding softmax window "
-         "of " +
-         std::to_string(plan.attention.window_size) + " tokens" +
+         (name.empty() ? base : name) + "\n\n`" + base +
+         "`, converted from softmax attention to linear attention" +
+         (plan.served_mode == "linear_only"
+              ? ""
+              : " with a " + plan.attention.window_kind + " softmax window of " +
+                    std::to_string(plan.attention.window_size) + " tokens") +
          (plan.recipe.empty() ? "" : " by the recipe `" + plan.recipe + "`") + ". " + memory +
          " LoRA weights are merged; weights are " + plan.export_dtype + ".\n\n" +
-         VerdictSection(report) + FindingsSection(report) + Attention(plan) + LoadingSection() +
+         VerdictSection(report, plan.served_mode) + FindingsSection(report) + Attention(plan) + LoadingSection() +
          PartsSection(plan) +
          "## Where it comes from\n\n`manifest.json` names the base's files, the text, the settings "
          "and every file of this directory by SHA-256. The base model's licence applies.\n";

@@ -171,7 +171,7 @@ TEST(ExportFiles, ManifestNamesEveryFileAndInput) {
 
 TEST(ExportFiles, ModelCardTellsTheVerdict) {
   Plan plan;
-  plan.job_name = "tiny";
+  plan.job_name = "projects/default/jobs/tiny";
   plan.model = "/models/base-4m";
   const std::string card = ModelCard(plan, kTinyReport).value();
   EXPECT_NE(card.find("Verdict: **balanced**. all is well."), std::string::npos) << card;
@@ -180,10 +180,13 @@ TEST(ExportFiles, ModelCardTellsTheVerdict) {
       << card;
   EXPECT_NE(
       card.find(
-          "| `hybrid` | this model: linear attention and window together | 1.5000 | 4.48 | – |"),
+          "| `hybrid` | linear attention and window together: this model, as it is used | 1.5000 | "
+          "4.48 | – |"),
       std::string::npos)
       << card;
   EXPECT_NE(ModelCard(plan, "").value().find("without an evaluation"), std::string::npos);
+  EXPECT_NE(card.find("\n# tiny\n"), std::string::npos) << card;
+  EXPECT_NE(card.find("with a sliding softmax window of 64 tokens"), std::string::npos) << card;
   EXPECT_NE(card.find("constant memory, whatever"), std::string::npos) << card;
   EXPECT_EQ(card.find("adapter"), std::string::npos) << card;
   plan.attention.retained = {{5, 2}};
@@ -195,6 +198,12 @@ TEST(ExportFiles, ModelCardTellsTheVerdict) {
                            "`adapter/` holds", "beyond the window's reach: 90 % of the base's"}) {
     EXPECT_NE(other.find(part), std::string::npos) << part << other;
   }
+  plan.served_mode = "linear_only";
+  const std::string linear = ModelCard(plan, kTinyReport).value();
+  EXPECT_EQ(linear.find("softmax window of"), std::string::npos) << linear;
+  EXPECT_NE(linear.find("`linear_only` | the linear branch alone: this model, as it is used"),
+            std::string::npos)
+      << linear;
 }
 
 }  // namespace
