@@ -274,8 +274,10 @@ def main(arguments=None):
     except (BadFile, BadDocument) as problem:
         print(f"convert_suite: {problem}", file=sys.stderr)
         return 2
-    print(json.dumps({"suite": chosen.name, "metric": metric}))
-    print("\n".join(lines))
+    try:
+        print("\n".join([json.dumps({"suite": chosen.name, "metric": metric}), *lines]), flush=True)
+    except BrokenPipeError:  # `| head`: who reads has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

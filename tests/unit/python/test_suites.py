@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from prepare_request import make_model, refused, request_of, text
@@ -324,6 +327,18 @@ def test_files_that_are_not_as_published(tmp_path, capsys, name, files, words):
     assert convert_suite.main([name, *(str(tmp_path / file) for file in files)]) == 2
     captured = capsys.readouterr()
     assert words in captured.err and captured.out == ""
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path):
+    path = rows(tmp_path, "a.jsonl", {"text": "a b"})
+    command = [sys.executable, "-m", "tandem.convert_suite", "lambada", str(path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert (process.wait(timeout=60), process.stderr.read()) == (0, b"")
+    process.stderr.close()
 
 
 def test_a_converted_suite_is_prepared(request_of, capsys):
