@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/digest.h"
 #include "base/files.h"
 #include "cli/embedded.h"
 
@@ -55,6 +56,21 @@ Result<std::vector<std::string>> Prepare(const std::string& module,
 }
 
 }  // namespace
+
+Result<std::string> DigestOfModules() {
+  TANDEM_ASSIGN_OR_RETURN(const Interpreter interpreter, FindInterpreter());
+  std::string content;
+  for (const char* package : {"tandem", "hybrid_linear"}) {
+    const std::string folder = JoinPath(interpreter.path, package);
+    TANDEM_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListFolder(folder));
+    for (const std::string& name : names) {
+      if (!name.ends_with(".py")) continue;
+      TANDEM_ASSIGN_OR_RETURN(const std::string digest, Sha256OfFile(JoinPath(folder, name)));
+      content += name + " " + digest + "\n";
+    }
+  }
+  return Sha256Hex(content);
+}
 
 Status BecomePython(const std::string& module, const std::vector<std::string>& arguments) {
   TANDEM_ASSIGN_OR_RETURN(std::vector<std::string> words, Prepare(module, arguments));

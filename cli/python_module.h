@@ -10,6 +10,9 @@
 
 namespace tandem::cli {
 
+// SHA-256 of all of them: whether a folder was written by the same Tandem.
+Result<std::string> DigestOfModules();
+
 // Becomes `python -m module arguments...`: same terminal, same process, its exit code is ours.
 // Comes back only if it cannot start, with the reason.
 Status BecomePython(const std::string& module, const std::vector<std::string>& arguments);

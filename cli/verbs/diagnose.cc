@@ -6,6 +6,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
+#include <system_error>
+#include <vector>
 
 #include "base/digest.h"
 #include "base/files.h"
@@ -107,17 +110,48 @@ Status CheckFolder(const std::string& folder) {
                          " is not an exported model: its config.json has no object \"hybrid\"");
 }
 
-// A published LoLCATs checkpoint as an exported model below the work folder, made once per content.
+// Of a folder's files by name, size and time: the base may be too large to be digested each time.
+std::string StampOfFolder(const std::string& folder) {
+  std::vector<std::string> stamps;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+    const auto time = entry.last_write_time(ignored).time_since_epoch().count();
+    stamps.push_back(entry.path().filename().string() + " " +
+                     std::to_string(entry.file_size(ignored)) + " " + std::to_string(time));
+  }
+  std::ranges::sort(stamps);
+  std::string stamp = AbsolutePath(folder);
+  for (const std::string& each : stamps) stamp += "\n" + each;
+  return stamp;
+}
+
+Status RemoveOlder(const std::string& folder, const std::string& prefix) {
+  TANDEM_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListFolder(folder));
+  for (const std::string& name : names) {
+    if (name.starts_with(prefix)) TANDEM_RETURN_IF_ERROR(RemoveTree(JoinPath(folder, name)));
+  }
+  return Status::Ok();
+}
+
+// A published LoLCATs checkpoint as an exported model below the work folder, made once per content
+// and Tandem: <work>/lolcats/lolcats-CHECKPOINT-MADE, where MADE names the base's files and what
+// converted them. Older ones of the same checkpoint are removed; the name, which the job's spec
+// holds, lets no report of theirs be taken for the new one's.
 Result<std::string> ConvertLolcats(const DiagnoseOptions& options) {
-  std::string content = AbsolutePath(options.base);
+  std::string content;
   for (const std::string& file : options.lolcats) {
     TANDEM_ASSIGN_OR_RETURN(const std::string digest, Sha256OfFile(file));
-    content += "\n" + digest;
+    content += digest + "\n";
   }
+  content += AbsolutePath(options.base);
+  TANDEM_ASSIGN_OR_RETURN(const std::string converter, DigestOfModules());
   const std::string folder = JoinPath(AbsolutePath(options.run.work), "lolcats");
-  const std::string model = JoinPath(folder, "lolcats-" + Sha256Hex(content).substr(0, 12));
+  const std::string checkpoint = "lolcats-" + Sha256Hex(content).substr(0, 12);
+  const std::string made = Sha256Hex(converter + "\n" + StampOfFolder(options.base)).substr(0, 8);
+  const std::string model = JoinPath(folder, checkpoint + "-" + made);
   if (PathExists(model)) return model;
   TANDEM_RETURN_IF_ERROR(MakeFolders(folder));
+  TANDEM_RETURN_IF_ERROR(RemoveOlder(folder, checkpoint));
   const std::string aside = model + ".unfinished";
   TANDEM_RETURN_IF_ERROR(RemoveTree(aside));
   std::vector<std::string> words = {"--base=" + options.base, "--distill=" + options.lolcats[0]};

@@ -1,5 +1,7 @@
 """`tandem diagnose --lolcats`: checkpoints of the published key layout, made small for the example base."""
 import json
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -36,9 +38,10 @@ def finetuned(scale=0.01):
     return tensors
 
 
-def diagnose(work, *checkpoints):
+def diagnose(work, *checkpoints, **environment):
     return subprocess.run([BIN / "tandem", "diagnose", "--lolcats", *checkpoints, "--base", BASE, "--data", TEXT, "--length", "128",
-                           "--work", work, "-o", "json"], capture_output=True, text=True, timeout=300)
+                           "--work", work, "-o", "json"], capture_output=True, text=True, timeout=300,
+                          env={**os.environ, **environment})
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,20 @@ def test_the_same_checkpoint_is_read_once(measured):
     again = diagnose(folder / "work", folder / "distill.pt", folder / "finetune.pt")
     assert again.returncode == 0 and "reading the LoLCATs checkpoint" not in again.stderr
     assert json.loads(again.stdout)["components"] == result["components"]
+
+
+def test_a_folder_of_another_tandem_is_made_again(measured, tmp_path):
+    folder, result, _ = measured
+    shutil.copytree(folder / "work", tmp_path / "work")
+    shutil.copytree(ROOT / "python", tmp_path / "python")
+    with open(tmp_path / "python/tandem/lolcats_checkpoint.py", "a") as file:
+        file.write("# a later one\n")
+    older = converted(tmp_path)
+    again = diagnose(tmp_path / "work", folder / "distill.pt", folder / "finetune.pt", TANDEM_PYTHONPATH=str(tmp_path / "python"))
+    assert again.returncode == 0 and "reading the LoLCATs checkpoint" in again.stderr, again.stderr
+    newer = converted(tmp_path)
+    assert newer != older and newer.name[:20] == older.name[:20], "the older one is gone, the checkpoint is the same"
+    assert json.loads(again.stdout)["uid"] != result["uid"], "a report of its own"
 
 
 def test_it_writes_text_too(measured):
