@@ -23,7 +23,7 @@ Result<json> ReadObject(const std::string& text, const std::string& what) {
   return value;
 }
 
-std::string Text(const json& object, const char* key) {
+std::string TextAt(const json& object, const char* key) {
   const auto found = object.find(key);
   return found != object.end() && found->is_string() ? found->get<std::string>() : "";
 }
@@ -39,7 +39,7 @@ json SpecOf(const std::string& job_folder) {
   if (!text.ok()) return nullptr;
   const auto plan = json::parse(*text, nullptr, false);
   if (!plan.is_object()) return nullptr;
-  json spec = json::parse(Text(plan, "spec_json"), nullptr, false);
+  json spec = json::parse(TextAt(plan, "spec_json"), nullptr, false);
   return spec.is_object() ? spec : json(nullptr);
 }
 
@@ -47,9 +47,9 @@ Result<ComparedJob> ReadReport(const std::string& path) {
   TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxReportBytes));
   ComparedJob job;
   TANDEM_ASSIGN_OR_RETURN(job.report, ReadObject(text, path));
-  job.name = ShortName(Text(job.report, "job"));
+  job.name = ShortName(TextAt(job.report, "job"));
   if (job.name.empty()) job.name = path;
-  job.uid = Text(job.report, "uid");
+  job.uid = TextAt(job.report, "uid");
   const fs::path folder = fs::path(path).parent_path();
   if (folder.filename() != "artifacts") return job;
   const std::string job_folder = folder.parent_path().string();

@@ -27,7 +27,7 @@ std::string ModeWords(const std::string& mode, int64_t sinks) {
   return "-";
 }
 
-std::string Percent(double share) {
+std::string PercentText(double share) {
   return std::isfinite(share) ? Fixed(100 * share, 0) + " %" : "-";
 }
 
@@ -56,7 +56,7 @@ std::string ModeTable(const v1::ComponentReport& report, int64_t sinks, const Te
     if (found == report.components().end()) continue;
     const auto& result = found->second;
     const double share = result.has_recovered() ? result.recovered() : kUndefined;
-    std::string recovered = Right(Percent(share), 6);
+    std::string recovered = Right(PercentText(share), 6);
     if (std::isfinite(share)) recovered += "  " + Bar(share, kBarCells, style);
     rows.push_back({mode, ModeWords(mode, sinks), Right(Fixed(result.loss(), 4), 7),
                     Right(Fixed(result.perplexity(), 2), 10), recovered});
@@ -73,7 +73,7 @@ std::string VerdictText(const v1::ComponentReport& report, const TextStyle& styl
   text += "  What the linear branch adds to the window: " + Fixed(report.linear_delta(), 4) +
           " nats per token (95 %: " + Fixed(report.linear_delta_low(), 4) + " to " +
           Fixed(report.linear_delta_high(), 4) + "), " +
-          Percent(report.has_beyond_window() ? report.beyond_window() : kUndefined) +
+          PercentText(report.has_beyond_window() ? report.beyond_window() : kUndefined) +
           " of what lies beyond the window.\n";
   return text;
 }
@@ -87,7 +87,7 @@ std::string PasskeyTable(const v1::ComponentReport& report) {
     std::vector<std::string> cells = {Right(std::to_string(row.distance()), 8)};
     for (const auto& mode : modes) {
       const auto found = row.accuracy().find(mode);
-      cells.push_back(Right(found == row.accuracy().end() ? "-" : Percent(found->second), 11));
+      cells.push_back(Right(found == row.accuracy().end() ? "-" : PercentText(found->second), 11));
     }
     rows.push_back(cells);
   }
@@ -95,7 +95,7 @@ std::string PasskeyTable(const v1::ComponentReport& report) {
          Table(rows);
 }
 
-nlohmann::json Number(double value, bool is_set = true) {
+nlohmann::json NumberOrNull(double value, bool is_set = true) {
   return is_set && std::isfinite(value) ? nlohmann::json(value) : nlohmann::json(nullptr);
 }
 
@@ -122,16 +122,17 @@ nlohmann::json ResultJson(const v1::Job& job) {
   result["components"] = nlohmann::json::object();
   if (!job.has_report()) return result;
   result["verdict_reason"] = report.verdict_reason();
-  result["linear_capability"] = Number(report.linear_capability(), report.has_linear_capability());
-  result["beyond_window"] = Number(report.beyond_window(), report.has_beyond_window());
-  result["state_swap_delta"] = Number(report.state_swap_delta());
-  result["linear_delta"] = {{"value", Number(report.linear_delta())},
-                            {"low", Number(report.linear_delta_low())},
-                            {"high", Number(report.linear_delta_high())}};
+  result["linear_capability"] =
+      NumberOrNull(report.linear_capability(), report.has_linear_capability());
+  result["beyond_window"] = NumberOrNull(report.beyond_window(), report.has_beyond_window());
+  result["state_swap_delta"] = NumberOrNull(report.state_swap_delta());
+  result["linear_delta"] = {{"value", NumberOrNull(report.linear_delta())},
+                            {"low", NumberOrNull(report.linear_delta_low())},
+                            {"high", NumberOrNull(report.linear_delta_high())}};
   for (const auto& [mode, component] : report.components()) {
     result["components"][mode] = ProtoToJson(component);
     result["components"][mode]["recovered"] =
-        Number(component.recovered(), component.has_recovered());
+        NumberOrNull(component.recovered(), component.has_recovered());
   }
   result["passkey"] = nlohmann::json::array();
   for (const auto& row : report.passkey()) result["passkey"].push_back(ProtoToJson(row));

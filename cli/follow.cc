@@ -9,8 +9,8 @@
 namespace tandem::cli {
 namespace {
 
-constexpr int64_t kFirstPauseMs = 200;
-constexpr int64_t kLongestPauseMs = 3'000;
+constexpr int64_t kFirstRetryMs = 200;
+constexpr int64_t kLongestRetryMs = 3'000;
 
 bool IsPassing(Code code) {
   return code == Code::kUnavailable || code == Code::kResourceExhausted ||
@@ -24,7 +24,7 @@ Follower::Follower(Client& client, ProgressPrinter& progress, int64_t patience_m
 
 Result<v1::Job> Follower::Run(const std::string& name) {
   const Clock& clock = Clock::System();
-  int64_t pause_ms = kFirstPauseMs;
+  int64_t pause_ms = kFirstRetryMs;
   int64_t lost_since = 0;
   for (;;) {
     v1::Job job;
@@ -40,14 +40,14 @@ Result<v1::Job> Follower::Run(const std::string& name) {
     if (!IsPassing(status.code())) return status;
     if (status.code() == Code::kUnavailable && !has_answered_ && patience_ms_ > 0) return status;
     if (status.code() == Code::kOutOfRange) revision_ = 0;  // compacted: start from the present
-    if (revision_ != before) pause_ms = kFirstPauseMs;
+    if (revision_ != before) pause_ms = kFirstRetryMs;
     if (lost_since == 0 || revision_ != before) {
       lost_since = clock.MonotonicMs();
       if (status.code() == Code::kUnavailable) progress_.Note("connection lost; trying again");
     }
     if (patience_ms_ > 0 && clock.MonotonicMs() - lost_since > patience_ms_) return status;
     if (!Pause(pause_ms)) return Status(Code::kCancelled, "stopped following " + ShortName(name));
-    pause_ms = std::min(2 * pause_ms, kLongestPauseMs);
+    pause_ms = std::min(2 * pause_ms, kLongestRetryMs);
   }
 }
 

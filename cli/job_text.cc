@@ -10,7 +10,7 @@
 namespace tandem::cli {
 namespace {
 
-constexpr int kBarCells = 24;
+constexpr int kProgressCells = 24;
 
 int64_t Milliseconds(const google::protobuf::Timestamp& time) {
   return time.seconds() * 1000 + time.nanos() / 1'000'000;
@@ -162,7 +162,7 @@ std::string ProgressBar(const v1::Job& job, const TextStyle& style) {
   const int room = style.width - static_cast<int>(words.size()) - 4;
   if (room < 8) return words.substr(0, static_cast<size_t>(style.width));
   const double share = static_cast<double>(progress.step()) / static_cast<double>(progress.steps());
-  return Coloured(Bar(share, std::min(kBarCells, room), style), Colour::kGreen, style) + "  " +
+  return Coloured(Bar(share, std::min(kProgressCells, room), style), Colour::kGreen, style) + "  " +
          words;
 }
 

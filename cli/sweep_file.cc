@@ -40,7 +40,7 @@ void Remove(YamlNode& map, const std::string& key) {
   std::erase_if(map.entries, [&](const YamlEntry& entry) { return entry.key == key; });
 }
 
-YamlNode Text(const std::string& text, int line, bool quoted = true) {
+YamlNode TextNode(const std::string& text, int line, bool quoted = true) {
   YamlNode node;
   node.kind = Kind::kScalar;
   node.scalar = text;
@@ -65,15 +65,15 @@ YamlNode ControlTree(YamlNode tree, int line) {
       Whole(tree, "attention_transfer", "batch_size") == Whole(tree, "finetune", "batch_size");
   if (transfer > 0 && finetuned > 0 && same_batch)
     Find(Find(tree, "finetune")->value, "steps")->value =
-        Text(std::to_string(transfer + finetuned), line, false);
+        TextNode(std::to_string(transfer + finetuned), line, false);
   for (const char* key : {"name", "recipe", "stages", "attention_transfer"}) Remove(tree, key);
   if (YamlEntry* finetune = Find(tree, "finetune")) {
     for (const char* key :
          {"mode", "objective", "distill_weight", "train_maps", "train_factor", "early_stop", "ssd"})
       Remove(finetune->value, key);
   }
-  tree.entries.push_back({"name", line, Text("window-control", line)});
-  tree.entries.push_back({"recipe", line, Text(kControlRecipe, line)});
+  tree.entries.push_back({"name", line, TextNode("window-control", line)});
+  tree.entries.push_back({"recipe", line, TextNode(kControlRecipe, line)});
   return tree;
 }
 

@@ -8,7 +8,7 @@
 namespace tandem::cli {
 namespace {
 
-constexpr int64_t kLineEveryMs = 10'000;
+constexpr int64_t kRunLineEveryMs = 10'000;
 
 std::string Words(const v1::Job& job) {
   const bool is_control = job.spec().recipe() == "window_control";  // it is not judged
@@ -68,7 +68,7 @@ void SweepProgress::Tell(const std::vector<SweepLine>& lines) {
                             (runs ? job.progress().stage() : "");
     const bool changed = key != told_[i].key;
     if (changed && told_[i].key.empty() && IsWaiting(job)) continue;  // its turn has not come
-    if (!changed && (!runs || now - told_[i].ms < kLineEveryMs)) continue;
+    if (!changed && (!runs || now - told_[i].ms < kRunLineEveryMs)) continue;
     told_[i] = {key, now};
     print_(lines[i].name + ": " + Words(job) + "\n");
   }

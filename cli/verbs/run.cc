@@ -22,7 +22,7 @@
 namespace tandem::cli {
 namespace {
 
-constexpr auto kLook = std::chrono::milliseconds(50);
+constexpr auto kLookAtJob = std::chrono::milliseconds(50);
 
 // The run of one job file in one work folder.
 class Run {
@@ -83,7 +83,7 @@ class Run {
     while (!followed) {
       TANDEM_ASSIGN_OR_RETURN(const bool goes_on, cluster_.Tend(stop_.asked(), note));
       if (!goes_on) break;
-      std::this_thread::sleep_for(kLook);
+      std::this_thread::sleep_for(kLookAtJob);
     }
     return Status::Ok();
   }

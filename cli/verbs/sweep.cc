@@ -27,7 +27,7 @@
 namespace tandem::cli {
 namespace {
 
-constexpr auto kLook = std::chrono::milliseconds(300);
+constexpr auto kLookAtRuns = std::chrono::milliseconds(300);
 constexpr int64_t kAwayPatienceMs = 600'000;  // a cluster's coordinator may be away that long
 
 struct SweepOptions {
@@ -124,7 +124,7 @@ class Sweep {
       if (asked.ok()) answered_ms = clock.MonotonicMs();
       const bool is_away = clock.MonotonicMs() - answered_ms > kAwayPatienceMs;
       if (!asked.ok() && cluster_ == nullptr && is_away) return asked;
-      std::this_thread::sleep_for(kLook);
+      std::this_thread::sleep_for(kLookAtRuns);
     }
     return Status::Ok();
   }

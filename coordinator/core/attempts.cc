@@ -25,7 +25,7 @@ void Retry(Turn& turn, Job& job, const Decision& decision, Cause cause, const st
   if (decision.wait_ms > 0) turn.BackOff(job, turn.now().monotonic_ms + decision.wait_ms);
 }
 
-void FreeSlots(Turn& turn, const Job& job, Death death) {
+void ReleaseSlots(Turn& turn, const Job& job, Death death) {
   Worker* worker = turn.FindWorker(job.attempt.worker);
   TANDEM_CHECK_MSG(worker != nullptr, job.uid + " ran on unknown worker " + job.attempt.worker);
   const auto occupant = worker->occupants.find({job.uid, job.epoch});
@@ -74,7 +74,7 @@ void StopLiveAttempt(Turn& turn, Job& job, const Worker& worker, StopKind kind,
 }
 
 void EndLiveAttempt(Turn& turn, Job& job, Cause cause, const std::string& detail, Death death) {
-  FreeSlots(turn, job, death);
+  ReleaseSlots(turn, job, death);
   const Worker& worker = turn.state().workers.at(job.attempt.worker);
   const Decision decision = AfterEnd(job, cause, worker.drain != Drain::kNone, turn.limits());
   job.attempt.state = AttemptState::kEnded;

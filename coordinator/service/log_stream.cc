@@ -9,7 +9,7 @@
 namespace tandem::service {
 namespace {
 
-constexpr int64_t kAnswerMs = 10'000;
+constexpr int64_t kLogAnswerMs = 10'000;
 constexpr size_t kLongestLine = 64 << 10;  // longer ones are sent in parts
 
 }  // namespace
@@ -78,7 +78,7 @@ void LogStream::Ask(const std::string& file) {
     question.set_offset(state.offset);
     if (!state.begun) question.set_tail_bytes(request_.tail_bytes());
   }
-  const int64_t deadline = sources_.clock.MonotonicMs() + kAnswerMs;
+  const int64_t deadline = sources_.clock.MonotonicMs() + kLogAnswerMs;
   sources_.relay.AskLogs(job_.worker(), std::move(question), deadline,
                          [self = Self(), listing = file.empty()](Result<v1::LogChunk> answer) {
                            Status failed = answer.status();

@@ -9,7 +9,7 @@
 namespace tandem::service {
 namespace {
 
-constexpr int64_t kAnswerMs = 10'000;
+constexpr int64_t kReportAnswerMs = 10'000;
 constexpr size_t kMaxReportBytes = 3 << 20;  // clients receive 4 MiB at most
 
 // One GetReport on its way: asks for the file part by part, then answers.
@@ -31,7 +31,7 @@ class ReportFetch : public std::enable_shared_from_this<ReportFetch> {
     question.set_offset(offset);
     question.set_report_format(format_);
     desk_.relay.AskLogs(
-        job_.worker(), std::move(question), desk_.clock.MonotonicMs() + kAnswerMs,
+        job_.worker(), std::move(question), desk_.clock.MonotonicMs() + kReportAnswerMs,
         [self = shared_from_this()](Result<v1::LogChunk> answer) { self->OnPart(answer); });
   }
 

@@ -57,7 +57,7 @@ ordered_json RopeParameters(const RopeConfig& rope) {
   return out;
 }
 
-ordered_json HybridKeys(const Plan& plan) {
+ordered_json HybridObject(const Plan& plan) {
   const AttentionPlan& attention = plan.attention;
   ordered_json hybrid = {{"version", 1}, {"mode", plan.served_mode}};
   hybrid["window"] = {{"kind", attention.window_kind},
@@ -162,7 +162,7 @@ Result<std::string> ExportConfigJson(const std::string& base_json, const ModelCo
   }
   root["torch_dtype"] = plan.export_dtype;
   root["dtype"] = plan.export_dtype;
-  root["hybrid"] = HybridKeys(plan);
+  root["hybrid"] = HybridObject(plan);
   return Dump(root);
 }
 

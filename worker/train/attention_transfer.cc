@@ -33,8 +33,8 @@ at::Tensor EntropyOfRows(const QkvTensors& in) {
   return keys.lse_BHT.sub(in.q.mul(keys.out_BHTd).sum(-1), tau);
 }
 
-TransferCall CallOf(const QkvTensors& in, const LayerParameters& layer, const AttentionForm& form,
-                    int64_t layer_index) {
+TransferCall TransferCallOf(const QkvTensors& in, const LayerParameters& layer,
+                            const AttentionForm& form, int64_t layer_index) {
   TransferCall call;
   AttentionCall& attention = call.attention;
   attention.q = in.q;
@@ -79,7 +79,7 @@ double AttentionTransfer::TeachSpan(int64_t layer_index, const QkvTensors& in, d
   const SoftmaxResult teacher = CausalSoftmax(in.q, in.k, in.v);
   y_BHTd = teacher.out_BHTd;
   const auto parts = static_cast<double>(parameters_.num_layers() * collective_.size());
-  TransferCall call = CallOf(in, layer, options_.attention, layer_index);
+  TransferCall call = TransferCallOf(in, layer, options_.attention, layer_index);
   call.factor = parameters_.options().mixing_factor;
   call.teacher = teacher;
   call.grad_scale = share / parts;
