@@ -11,10 +11,9 @@ namespace tandem {
 namespace {
 
 // Sequences of a group go through the model together. Fixed by the length alone: the partner of the
-// probe state_swap must not depend on the ranks. Short sequences make wider groups, about 2,048
-// tokens.
+// probe state_swap must not depend on the ranks. Short sequences make wider groups.
 int64_t GroupSize(int64_t T) {
-  return std::clamp<int64_t>(2048 / T, 2, 64);
+  return std::clamp<int64_t>(kGroupTokens / T, 2, kGroupSequences);
 }
 
 // A last group of one gets the first sequence as its partner.

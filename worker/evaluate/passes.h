@@ -20,6 +20,11 @@
 
 namespace tandem {
 
+// What goes through the model together: as much as has about so many tokens, and at most so many
+// sequences or requests. The estimate of memory (worker/rank/cost_estimate.cc) counts with it, too.
+inline constexpr int64_t kGroupTokens = 2048;
+inline constexpr int64_t kGroupSequences = 64;
+
 // What a pass runs. `reference` is the model of mode softmax and of the training-free window; it
 // differs from `model` only where a finished conversion is diagnosed against another base.
 struct EvaluatedModel {

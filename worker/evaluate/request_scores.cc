@@ -9,11 +9,8 @@
 namespace tandem {
 namespace {
 
-// A group holds at most this many tokens, its filling included, or one request.
-constexpr int64_t kGroupTokens = 2048;
-constexpr size_t kGroupRequests = 64;
-
-// Long requests first; a group is as long as its first.
+// Long requests first. A group is as long as its first and holds at most kGroupTokens, its filling
+// included, or one request.
 std::vector<std::vector<int64_t>> GroupByLength(const std::vector<Request>& requests) {
   std::vector<int64_t> order(requests.size());
   std::iota(order.begin(), order.end(), 0);
@@ -22,10 +19,9 @@ std::vector<std::vector<int64_t>> GroupByLength(const std::vector<Request>& requ
                    [&length](int64_t a, int64_t b) { return length(a) > length(b); });
   std::vector<std::vector<int64_t>> groups;
   for (const int64_t request : order) {
-    const bool is_full =
-        groups.empty() || groups.back().size() == kGroupRequests ||
-        (static_cast<int64_t>(groups.back().size()) + 1) * length(groups.back().front()) >
-            kGroupTokens;
+    const int64_t size = groups.empty() ? 0 : static_cast<int64_t>(groups.back().size());
+    const bool is_full = size == 0 || size == kGroupSequences ||
+                         (size + 1) * length(groups.back().front()) > kGroupTokens;
     if (is_full) groups.emplace_back();
     groups.back().push_back(request);
   }

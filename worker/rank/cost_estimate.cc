@@ -22,8 +22,6 @@ constexpr int64_t kFirstTokens = 64;
 constexpr int64_t kGrowth = 4;
 constexpr double kLongEnough = 0.1;  // seconds; thread start and timer are then noise
 constexpr double kNoWarmUp = 0.5;    // seconds; a first run this long is taken as it is
-// What an evaluation reads at a time (worker/evaluate/passes.cc).
-constexpr int64_t kEvaluationTokens = 2048;
 
 struct Rehearsal {
   int64_t sequence_length = 0, most_sequences = 1;
@@ -74,7 +72,7 @@ class Estimator {
     expected.stage_index = static_cast<int64_t>(plan_.stages.size());
     const EvaluationOptions options = OptionsOf(plan_);
     const Rehearsal rehearsal{
-        shape_.tokens, std::max<int64_t>(1, kEvaluationTokens / shape_.tokens),
+        shape_.tokens, std::max<int64_t>(1, kGroupTokens / shape_.tokens),
         [&](int64_t tokens) { return ForwardFlops(OfLength(tokens), "hybrid"); },
         [&](const StepBatch& batch) {
           EvaluateSequences(inputs_.model, inputs_.parameters, batch.ids_BT, options);
@@ -83,7 +81,7 @@ class Estimator {
     const ForwardWork work = WorkOfEvaluation();
     expected.tokens = work.tokens;
     expected.flop_per_token = work.tokens > 0 ? work.flops / work.tokens : 0;
-    const int64_t group = std::max(kEvaluationTokens, 2 * shape_.tokens);
+    const int64_t group = std::max(kGroupTokens, 2 * shape_.tokens);
     expected.memory_bytes = ProgramBytes() + BytesOfEvaluation(shape_, plan_, group).total();
     return expected;
   }
