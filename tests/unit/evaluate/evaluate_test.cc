@@ -3,45 +3,25 @@
 #include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
 
-#include <memory>
 #include <nlohmann/json.hpp>
 
 #include "tests/unit/evaluate/thread_ranks.h"
-#include "tests/unit/evaluate/tiny_model.h"
-#include "tests/unit/model_files/folder.h"
+#include "tests/unit/evaluate/tiny_conversion.h"
 #include "worker/model/evaluation_forward.h"
 
 namespace tandem {
 namespace {
 
-class EvaluateTest : public testing::Test {
+class EvaluateTest : public TinyConversion {
  protected:
-  void SetUp() override {
-    ASSERT_TRUE(WriteTinyModel(folder_.File("model"), true).ok());
-    ASSERT_TRUE(WriteTinyText(folder_.File("validation"), 40, 33).ok());
-    model_ = Llama::Load(folder_.File("model")).value();
-    shard_ = TokenShard::Open(folder_.File("validation")).value();
-    ParameterOptions options;
-    options.feature_dim = 16;
-    options.lora.rank = 4;
-    options.lora.targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
-    parameters_ = std::make_unique<Parameters>(model_->config(), options);
-    DisturbParameters(*parameters_);
+  EvaluateTest() {
+    options_.lora.rank = 4;
+    options_.lora.targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
     plan_.job_name = "tiny";
     plan_.job_uid = "u1";
-    plan_.data.tokens = folder_.path();
-    plan_.data.sequence_length = 512 / 16;
-    plan_.attention.window_size = 8;
-    plan_.attention.feature_dim = 16;
     plan_.evaluate.sequences = 33;  // the last group of 64 is not full
   }
-  EvaluationInputs Inputs() { return {plan_, *model_, *parameters_, *shard_}; }
-
-  TestFolder folder_;
-  Plan plan_;
-  std::unique_ptr<Llama> model_;
-  std::unique_ptr<Parameters> parameters_;
-  std::unique_ptr<TokenShard> shard_;
+  EvaluationInputs Inputs() { return {plan_, *model_, *parameters_, *text_}; }
 };
 
 TEST_F(EvaluateTest, FillsEveryFigure) {
@@ -135,7 +115,7 @@ void WriteRequests(const TestFolder& folder) {
 TEST_F(EvaluateTest, SplitOverRanksChangesNothing) {
   plan_.data.sequence_length = 256;  // groups of 8
   ASSERT_TRUE(WriteTinyText(folder_.File("long"), 40, 129).ok());
-  shard_ = TokenShard::Open(folder_.File("long")).value();
+  text_ = TokenShard::Open(folder_.File("long")).value();
   plan_.evaluate.sequences = 9;  // two groups: 8, and 1 with a partner
   plan_.evaluate.lengths = {64, 500, 100'000};
   plan_.evaluate.suites = plan_.evaluate.long_range = true;
@@ -173,9 +153,9 @@ TEST_F(EvaluateTest, SplitOverRanksChangesNothing) {
 TEST_F(EvaluateTest, MaskedTargetsAreNotScored) {
   std::vector<std::vector<uint16_t>> masks;
   const int64_t T = plan_.data.sequence_length;
-  for (int64_t i = 0; i < shard_->num_documents(); ++i) {
+  for (int64_t i = 0; i < text_->num_documents(); ++i) {
     masks.emplace_back();
-    for (int64_t t = shard_->DocumentBegin(i); t < shard_->DocumentBegin(i + 1); ++t) {
+    for (int64_t t = text_->DocumentBegin(i); t < text_->DocumentBegin(i + 1); ++t) {
       const bool is_labelled = (t / T) % 2 == 1 && t % T >= 20;  // the last 12 of odd chunks
       masks[static_cast<size_t>(i)].push_back(is_labelled ? 1 : 0);
     }
@@ -184,14 +164,14 @@ TEST_F(EvaluateTest, MaskedTargetsAreNotScored) {
   plan_.evaluate.sequences = 1000;
   const auto solo = MakeSoloCollective();
   const Evaluation evaluation = Evaluate(Inputs(), *solo, nullptr).value();
-  EXPECT_EQ(evaluation.sequences, shard_->NumChunks(T) / 2);
+  EXPECT_EQ(evaluation.sequences, text_->NumChunks(T) / 2);
   EXPECT_EQ(evaluation.linear_active, 1);
   double sum = 0;
   EvaluationOptions options = OptionsOf(plan_);
   options.mode = ComponentMode::kSoftmax;
   for (int64_t sequence = 0; sequence < evaluation.sequences; ++sequence) {
     at::Tensor ids = at::empty({1, T}, at::kLong);
-    shard_->ReadChunk(2 * sequence + 1, T, ids.mutable_data_ptr<int64_t>());
+    text_->ReadChunk(2 * sequence + 1, T, ids.mutable_data_ptr<int64_t>());
     const EvaluationResult result = EvaluateSequences(*model_, *parameters_, ids, options);
     sum += result.losses.narrow(1, 19, 12).mean().item<double>();
   }
@@ -214,7 +194,7 @@ TEST_F(EvaluateTest, TheTrainingFreeWindowIsTheBases) {
   no_lora.feature_dim = 16;
   const Parameters plain(model_->config(), no_lora);
   plan_.attention.window_sinks = kTrainingFreeSinks;
-  const Evaluation base = Evaluate({plan_, *model_, plain, *shard_}, *solo, nullptr).value();
+  const Evaluation base = Evaluate({plan_, *model_, plain, *text_}, *solo, nullptr).value();
   EXPECT_EQ(evaluation.losses.per_sequence.at("training_free"),
             base.losses.per_sequence.at("window_only"));
   EXPECT_NE(evaluation.losses.per_sequence.at("training_free"),

@@ -3,30 +3,20 @@
 #include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
 
-#include <memory>
 #include <nlohmann/json.hpp>
 
-#include "tests/unit/evaluate/tiny_model.h"
-#include "tests/unit/model_files/folder.h"
+#include "tests/unit/evaluate/tiny_conversion.h"
 
 namespace tandem {
 namespace {
 
 using nlohmann::json;
 
-class LongRangeTest : public testing::Test {
+class LongRangeTest : public TinyConversion {
  protected:
   void SetUp() override {
-    ASSERT_TRUE(WriteTinyModel(folder_.File("model"), true).ok());
-    ASSERT_TRUE(WriteTinyText(folder_.File("text"), 40, 33).ok());
-    model_ = Llama::Load(folder_.File("model")).value();
-    shard_ = TokenShard::Open(folder_.File("text")).value();
-    ParameterOptions options;
-    options.feature_dim = 16;
-    parameters_ = std::make_unique<Parameters>(model_->config(), options);
-    DisturbParameters(*parameters_);
+    TinyConversion::SetUp();
     plan_.attention.window_size = 4;  // two layers see 6 tokens back
-    plan_.attention.feature_dim = 16;
   }
 
   // 24 tokens of text; from token 20 on the base's own guesses: right by construction in mode
@@ -34,7 +24,7 @@ class LongRangeTest : public testing::Test {
   std::vector<int64_t> Answered() const {
     at::Tensor ids = at::empty({1, 24}, at::kLong);
     int64_t* values = ids.mutable_data_ptr<int64_t>();
-    shard_->Read(0, 24, values);
+    text_->Read(0, 24, values);
     EvaluationOptions options;
     options.mode = ComponentMode::kSoftmax;
     options.predictions = true;
@@ -48,8 +38,7 @@ class LongRangeTest : public testing::Test {
     const auto solo = MakeSoloCollective();
     const LongRangeMeasurement measurement(prompts, plan_, model_->config().num_layers);
     int64_t groups = 0;
-    const LongRangeFigures figures =
-        measurement.Measure({*model_, *parameters_, *model_}, *solo, [&groups] { ++groups; });
+    const LongRangeFigures figures = measurement.Measure(Model(), *solo, [&groups] { ++groups; });
     EXPECT_EQ(groups, measurement.GroupsOf(0, 1));
     return figures;
   }
@@ -57,12 +46,6 @@ class LongRangeTest : public testing::Test {
     ids[at] = (ids[at] + 1) % kTinyVocab;
     return ids;
   }
-
-  TestFolder folder_;
-  Plan plan_;
-  std::unique_ptr<Llama> model_;
-  std::unique_ptr<Parameters> parameters_;
-  std::unique_ptr<TokenShard> shard_;
 };
 
 TEST_F(LongRangeTest, CountsWholeAnswersByDistance) {

@@ -4,26 +4,15 @@
 #include <ATen/ops/log_softmax.h>
 #include <gtest/gtest.h>
 
-#include <memory>
-
 #include "tests/unit/evaluate/thread_ranks.h"
-#include "tests/unit/evaluate/tiny_model.h"
-#include "tests/unit/model_files/folder.h"
+#include "tests/unit/evaluate/tiny_conversion.h"
 
 namespace tandem {
 namespace {
 
-class RequestScoresTest : public testing::Test {
+class RequestScoresTest : public TinyConversion {
  protected:
-  void SetUp() override {
-    ASSERT_TRUE(WriteTinyModel(folder_.File("model"), true).ok());
-    model_ = Llama::Load(folder_.File("model")).value();
-    ParameterOptions options;
-    options.feature_dim = 16;
-    parameters_ = std::make_unique<Parameters>(model_->config(), options);
-    DisturbParameters(*parameters_);
-    plan_.attention.window_size = 8;
-    plan_.attention.feature_dim = 16;
+  RequestScoresTest() {
     // Lengths 2 ... 201, spans of 1 ... 5 tokens; every seventh has a second span.
     for (int64_t i = 0; i < 70; ++i) {
       const int64_t length = 2 + (i * 37) % 200, span = std::min<int64_t>(1 + i % 5, length - 1);
@@ -41,7 +30,6 @@ class RequestScoresTest : public testing::Test {
               ReadIds(request, requests_[static_cast<size_t>(request)].length, ids);
             }};
   }
-  EvaluatedModel Model() const { return {*model_, *parameters_, *model_}; }
   void ExpectEachAlone(ComponentMode mode) const {
     const auto solo = MakeSoloCollective();
     EvaluationOptions options = OptionsOf(plan_);
@@ -73,10 +61,6 @@ class RequestScoresTest : public testing::Test {
     EXPECT_EQ(at, scores.size());
   }
 
-  TestFolder folder_;
-  Plan plan_;
-  std::unique_ptr<Llama> model_;
-  std::unique_ptr<Parameters> parameters_;
   std::vector<Request> requests_;
 };
 

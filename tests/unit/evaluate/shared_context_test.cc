@@ -2,11 +2,8 @@
 // a pass each.
 #include <gtest/gtest.h>
 
-#include <memory>
-
 #include "tests/unit/evaluate/thread_ranks.h"
-#include "tests/unit/evaluate/tiny_model.h"
-#include "tests/unit/model_files/folder.h"
+#include "tests/unit/evaluate/tiny_conversion.h"
 #include "worker/evaluate/suites.h"
 
 namespace tandem {
@@ -14,20 +11,8 @@ namespace {
 
 using Ids = std::vector<uint16_t>;
 
-class SharedContextTest : public testing::Test {
+class SharedContextTest : public TinyConversion {
  protected:
-  void SetUp() override {
-    ASSERT_TRUE(WriteTinyModel(folder_.File("model"), true).ok());
-    model_ = Llama::Load(folder_.File("model")).value();
-    ParameterOptions options;
-    options.feature_dim = 16;
-    parameters_ = std::make_unique<Parameters>(model_->config(), options);
-    DisturbParameters(*parameters_);
-    plan_.attention.window_size = 8;
-    plan_.attention.feature_dim = 16;
-    suite_ = {"mmlu", "acc", {}};
-  }
-
   Ids Context(int64_t item, int64_t length) const {
     const PhiloxStream stream(6, item, RandomPurpose::kTest);
     Ids ids;
@@ -68,13 +53,12 @@ class SharedContextTest : public testing::Test {
             }};
   }
   void ExpectSameScores(Collective& collective) const {
-    const EvaluatedModel model{*model_, *parameters_, *model_};
     for (const ComponentMode mode : {ComponentMode::kSoftmax, ComponentMode::kHybrid,
                                      ComponentMode::kWindowOnly, ComponentMode::kLinearOnly}) {
       EvaluationOptions options = OptionsOf(plan_);
       options.mode = mode;
-      const auto shared = BatchesOf(suite_, *shard_)->Score(model, options, collective, [] {});
-      const auto apart = Apart().Score(model, options, collective, [] {});
+      const auto shared = BatchesOf(suite_, *shard_)->Score(Model(), options, collective, [] {});
+      const auto apart = Apart().Score(Model(), options, collective, [] {});
       ASSERT_EQ(shared.size(), apart.size());
       for (size_t i = 0; i < shared.size(); ++i) {
         EXPECT_NEAR(shared[i].log_probability, apart[i].log_probability, 2e-5)
@@ -84,11 +68,7 @@ class SharedContextTest : public testing::Test {
     }
   }
 
-  TestFolder folder_;
-  Plan plan_;
-  std::unique_ptr<Llama> model_;
-  std::unique_ptr<Parameters> parameters_;
-  Suite suite_;
+  Suite suite_{"mmlu", "acc", {}};
   std::vector<Ids> documents_;
   std::unique_ptr<TokenShard> shard_;
 };

@@ -4,36 +4,21 @@
 #include <gtest/gtest.h>
 
 #include "tests/unit/evaluate/thread_ranks.h"
-#include "tests/unit/evaluate/tiny_model.h"
-#include "tests/unit/model_files/folder.h"
+#include "tests/unit/evaluate/tiny_conversion.h"
 #include "worker/evaluate/evaluate.h"
 
 namespace tandem {
 namespace {
 
-class ComponentLossesTest : public testing::Test {
+class ComponentLossesTest : public TinyConversion {
  protected:
-  void SetUp() override {
-    ASSERT_TRUE(WriteTinyModel(folder_.File("model"), true).ok());
-    ASSERT_TRUE(WriteTinyText(folder_.File("validation"), 40, 33).ok());
-    model_ = Llama::Load(folder_.File("model")).value();
-    ParameterOptions options;
-    options.feature_dim = 16;
-    parameters_ = std::make_unique<Parameters>(model_->config(), options);
-    DisturbParameters(*parameters_);
-    plan_.data.tokens = folder_.path();
-    plan_.data.sequence_length = 32;
-    plan_.attention.window_size = 8;
-    plan_.attention.feature_dim = 16;
-    plan_.evaluate.sequences = stage_.stop_sequences = 10;
-  }
+  ComponentLossesTest() { plan_.evaluate.sequences = stage_.stop_sequences = 10; }
   // The last 12 tokens of odd chunks are labels.
   void WriteMask() {
-    const auto text = TokenShard::Open(folder_.File("validation")).value();
     std::vector<std::vector<uint16_t>> masks;
-    for (int64_t i = 0; i < text->num_documents(); ++i) {
+    for (int64_t i = 0; i < text_->num_documents(); ++i) {
       masks.emplace_back();
-      for (int64_t t = text->DocumentBegin(i); t < text->DocumentBegin(i + 1); ++t) {
+      for (int64_t t = text_->DocumentBegin(i); t < text_->DocumentBegin(i + 1); ++t) {
         masks.back().push_back(t / 32 % 2 == 1 && t % 32 >= 20 ? 1 : 0);
       }
     }
@@ -44,19 +29,14 @@ class ComponentLossesTest : public testing::Test {
     return MeasureComponents(plan_, *model_, *parameters_, *text, collective);
   }
   void ExpectTheEvaluations(const ComponentLosses& losses) {
-    const auto text = TokenShard::Open(folder_.File("validation")).value();
     const auto figures =
-        Evaluate({plan_, *model_, *parameters_, *text}, *solo_, nullptr).value().components;
+        Evaluate({plan_, *model_, *parameters_, *text_}, *solo_, nullptr).value().components;
     EXPECT_DOUBLE_EQ(losses.hybrid, figures.at("hybrid").loss);
     EXPECT_DOUBLE_EQ(losses.window_only, figures.at("window_only").loss);
     EXPECT_DOUBLE_EQ(losses.linear_only, figures.at("linear_only").loss);
   }
 
-  TestFolder folder_;
-  Plan plan_;
   StagePlan stage_;
-  std::unique_ptr<Llama> model_;
-  std::unique_ptr<Parameters> parameters_;
   std::unique_ptr<Collective> solo_ = MakeSoloCollective();
 };
 
