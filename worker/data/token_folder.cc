@@ -1,9 +1,9 @@
 // The folder around the shards: manifest.json and passkey.json.
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "base/digest.h"
 #include "base/files.h"
+#include "worker/data/json_file.h"
 #include "worker/data/token_shards.h"
 
 namespace tandem {
@@ -14,31 +14,13 @@ using nlohmann::json;
 constexpr int64_t kMaxManifestBytes = int64_t{64} << 20;
 constexpr size_t kMaxPrompts = 100'000;
 
-Result<json> ReadJson(const std::string& path) {
-  TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxManifestBytes));
-  json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!root.is_object()) return InvalidArgument(path + " is not a JSON object");
-  return root;
-}
-
-// The value of an integer key, or -1.
-int64_t IntegerOf(const json& object, const char* key) {
-  if (!object.is_object() || !object.contains(key) || !object[key].is_number_integer()) return -1;
-  return object[key].get<int64_t>();
-}
-
-std::string StringOf(const json& object, const char* key) {
-  if (!object.is_object() || !object.contains(key) || !object[key].is_string()) return "";
-  return object[key].get<std::string>();
-}
-
 // Empty when the file is as the manifest says.
 std::string CompareFile(const std::string& folder, const std::string& name, const json& entry,
                         bool check_digests) {
   const std::string path = JoinPath(folder, name);
   if (name.find('/') != std::string::npos) return name + " is not a plain file name";
   if (!PathExists(path)) return name + " is not there";
-  const std::string promised = StringOf(entry, "sha256");
+  const std::string promised = TextOf(entry, "sha256");
   if (promised.empty()) return name + " has no sha256 in manifest.json";
   if (!check_digests) return "";
   const Result<std::string> digest = Sha256OfFile(path);
@@ -53,18 +35,11 @@ std::string CompareFile(const std::string& folder, const std::string& name, cons
 Result<std::vector<TrainShard>> TrainShardsOf(const json& manifest) {
   if (!manifest.contains("train_shards")) return std::vector<TrainShard>{{"train", 1}};
   std::vector<TrainShard> shards;
-  const json& list = manifest["train_shards"];
-  for (size_t i = 0; list.is_array() && i < list.size(); ++i) {
-    TrainShard shard;
-    shard.name = StringOf(list[i], "name");
-    if (list[i].contains("weight") && list[i]["weight"].is_number()) {
-      shard.weight = list[i]["weight"].get<double>();
-    } else {
-      shard.weight = 0;
-    }
+  for (const json& entry : ListOf(manifest, "train_shards")) {
+    const TrainShard shard{TextOf(entry, "name"), RealOf(entry, "weight")};
     if (shard.name.empty() || shard.name.find('/') != std::string::npos ||
         !std::isfinite(shard.weight) || shard.weight <= 0) {
-      return InvalidArgument("train_shards[" + std::to_string(i) +
+      return InvalidArgument("train_shards[" + std::to_string(shards.size()) +
                              "] needs a plain name and a weight above 0");
     }
     shards.push_back(shard);
@@ -75,9 +50,7 @@ Result<std::vector<TrainShard>> TrainShardsOf(const json& manifest) {
 
 void CheckFiles(const std::string& folder, const json& manifest, bool check_digests,
                 std::vector<std::string>* bad) {
-  const json none = json::object();
-  const json& files =
-      manifest.contains("files") && manifest["files"].is_object() ? manifest["files"] : none;
+  const json& files = MemberOf(manifest, "files");
   std::vector<std::string> names = {"validation"};
   const Result<std::vector<TrainShard>> shards = TrainShardsOf(manifest);
   if (!shards.ok()) {
@@ -103,18 +76,10 @@ Result<PasskeyPrompt> ParsePrompt(const json& entry, int64_t length, int64_t voc
   prompt.distance = IntegerOf(entry, "distance");
   prompt.answer_start = IntegerOf(entry, "answer_start");
   prompt.answer_length = IntegerOf(entry, "answer_length");
-  if (prompt.distance < 0 || !entry.contains("ids") || !entry["ids"].is_array()) {
+  if (prompt.distance < 0 || ListOf(entry, "ids").empty()) {
     return InvalidArgument("needs distance, ids, answer_start and answer_length");
   }
-  for (const json& id : entry["ids"]) {
-    const bool fits = id.is_number_integer() && id.get<int64_t>() >= 0 &&
-                      (vocab_size == 0 || id.get<int64_t>() < vocab_size);
-    if (!fits) {
-      return InvalidArgument("holds the id " + id.dump().substr(0, 40) + "; must be in [0, " +
-                             std::to_string(vocab_size) + ")");
-    }
-    prompt.ids.push_back(id.get<int64_t>());
-  }
+  TANDEM_ASSIGN_OR_RETURN(prompt.ids, TokenIdsOf(entry, vocab_size));
   if (static_cast<int64_t>(prompt.ids.size()) != length) {
     return InvalidArgument("has " + std::to_string(prompt.ids.size()) + " ids; length is " +
                            std::to_string(length));
@@ -129,13 +94,14 @@ Result<PasskeyPrompt> ParsePrompt(const json& entry, int64_t length, int64_t voc
 }  // namespace
 
 Status CheckTokenFolder(const std::string& folder, const TokenExpectations& expected) {
-  TANDEM_ASSIGN_OR_RETURN(const json manifest, ReadJson(JoinPath(folder, "manifest.json")));
+  TANDEM_ASSIGN_OR_RETURN(const json manifest,
+                          ReadJsonObject(JoinPath(folder, "manifest.json"), kMaxManifestBytes));
   std::vector<std::string> bad;
   const int64_t version = IntegerOf(manifest, "version");
   if (version != 1) {
     bad.push_back("version is " + std::to_string(version) + "; must be 1: prepare again");
   }
-  const std::string tokenizer = StringOf(manifest, "tokenizer_sha256");
+  const std::string tokenizer = TextOf(manifest, "tokenizer_sha256");
   if (!expected.tokenizer_sha256.empty() && tokenizer != expected.tokenizer_sha256) {
     bad.push_back("tokenizer_sha256 is '" + tokenizer + "'; the model's tokenizer.json has " +
                   expected.tokenizer_sha256 + ": prepare again with this model");
@@ -153,7 +119,7 @@ Status CheckTokenFolder(const std::string& folder, const TokenExpectations& expe
 
 Result<std::vector<TrainShard>> ReadTrainShards(const std::string& folder) {
   const std::string path = JoinPath(folder, "manifest.json");
-  TANDEM_ASSIGN_OR_RETURN(const json manifest, ReadJson(path));
+  TANDEM_ASSIGN_OR_RETURN(const json manifest, ReadJsonObject(path, kMaxManifestBytes));
   Result<std::vector<TrainShard>> shards = TrainShardsOf(manifest);
   if (!shards.ok()) return InvalidArgument(path + ": " + shards.status().message());
   return shards;
@@ -162,23 +128,16 @@ Result<std::vector<TrainShard>> ReadTrainShards(const std::string& folder) {
 Result<std::vector<PasskeyPrompt>> ReadPasskeyPrompts(const std::string& folder,
                                                       int64_t vocab_size) {
   const std::string path = JoinPath(folder, "passkey.json");
-  std::vector<PasskeyPrompt> prompts;
-  if (!PathExists(path)) return prompts;
-  TANDEM_ASSIGN_OR_RETURN(const json root, ReadJson(path));
+  if (!PathExists(path)) return std::vector<PasskeyPrompt>{};
+  TANDEM_ASSIGN_OR_RETURN(const json root, ReadJsonObject(path, kMaxManifestBytes));
   const int64_t length = IntegerOf(root, "length");
-  if (length < 2 || !root.contains("prompts") || !root["prompts"].is_array() ||
-      root["prompts"].size() > kMaxPrompts) {
+  if (length < 2 || !MemberOf(root, "prompts").is_array() ||
+      ListOf(root, "prompts").size() > kMaxPrompts) {
     return InvalidArgument(path + " needs length (2 or more) and prompts (at most 100000)");
   }
-  for (const json& entry : root["prompts"]) {
-    Result<PasskeyPrompt> prompt = ParsePrompt(entry, length, vocab_size);
-    if (!prompt.ok()) {
-      return InvalidArgument(path + ": prompts[" + std::to_string(prompts.size()) + "] " +
-                             prompt.status().message());
-    }
-    prompts.push_back(std::move(prompt).value());
-  }
-  return prompts;
+  return ParseEntries<PasskeyPrompt>(path, root, "prompts", [&](const json& entry) {
+    return ParsePrompt(entry, length, vocab_size);
+  });
 }
 
 }  // namespace tandem

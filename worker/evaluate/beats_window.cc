@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "worker/data/json_file.h"
 #include "worker/evaluate/bootstrap.h"
 
 namespace tandem {
@@ -73,11 +73,8 @@ std::string Mismatch(const PairedLosses& ours, const ControlReport& control) {
 }
 
 bool ReadLosses(const json& root, const std::string& mode, PairedLosses* losses) {
-  const json none = json::object();
-  const json& all = root.contains("per_sequence") ? root["per_sequence"] : none;
-  if (!all.is_object() || !all.contains(mode) || !all[mode].is_array()) return false;
   std::vector<double>& values = losses->per_sequence[mode];
-  for (const json& value : all[mode]) {
+  for (const json& value : ListOf(MemberOf(root, "per_sequence"), mode.c_str())) {
     values.push_back(value.is_number() ? value.get<double>() : NAN);
   }
   return !values.empty();
@@ -112,13 +109,12 @@ std::string CompareTrained(const BeatsWindowInputs& inputs, BeatsWindow* out) {
 }  // namespace
 
 Result<ControlReport> ReadControlReport(const std::string& path) {
-  TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
-  const json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!root.is_object() || !root.contains("version") || root["version"] != 1) {
+  TANDEM_ASSIGN_OR_RETURN(const json root, ReadJsonObject(path));
+  if (IntegerOf(root, "version") != 1) {
     return InvalidArgument(path + " is not a report.json of version 1");
   }
   ControlReport report;
-  report.served_mode = root.value("served_mode", "");
+  report.served_mode = TextOf(root, "served_mode");
   if (report.served_mode != "window_only") {
     return InvalidArgument(path + " is a report of a model served in mode \"" + report.served_mode +
                            "\"; the control is a job of recipe " +
@@ -130,14 +126,9 @@ Result<ControlReport> ReadControlReport(const std::string& path) {
           report.losses.per_sequence[report.served_mode].size()) {
     return InvalidArgument(path + " has no losses per sequence (per_sequence): evaluate it anew");
   }
-  const json& length = root.contains("sequence_length") ? root["sequence_length"] : json();
-  report.losses.sequence_length = length.is_number_integer() ? length.get<int64_t>() : 0;
-  const json& digest = root.contains("validation_sha256") ? root["validation_sha256"] : json();
-  if (digest.is_string()) report.losses.validation_sha256 = digest.get<std::string>();
-  const json& cost = root.contains("cost") ? root["cost"] : json();
-  if (cost.is_object() && cost.contains("tokens") && cost["tokens"].is_number()) {
-    report.trained_tokens = cost["tokens"].get<double>();
-  }
+  report.losses.sequence_length = IntegerOf(root, "sequence_length", 0);
+  report.losses.validation_sha256 = TextOf(root, "validation_sha256");
+  report.trained_tokens = RealOf(MemberOf(root, "cost"), "tokens");
   return report;
 }
 

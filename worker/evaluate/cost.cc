@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "base/files.h"
+#include "worker/data/json_file.h"
 
 namespace tandem {
 namespace {
@@ -19,23 +19,19 @@ struct StepLine {
 };
 using StepLines = std::map<std::pair<int64_t, int64_t>, StepLine>;  // by stage_index and step
 
-double RealOf(const json& line, const char* key) {
-  return line.contains(key) && line[key].is_number() ? line[key].get<double>() : 0;
-}
-
 void ReadAttempt(const std::string& path, StepLines* steps, double* all_seconds) {
   const Result<std::string> text = ReadFile(path);
   if (!text.ok()) return;
   std::istringstream lines(*text);
   for (std::string each; std::getline(lines, each);) {
     const json line = json::parse(each, nullptr, /*allow_exceptions=*/false);
-    if (!line.is_object() || !line.contains("stage_index") || !line.contains("step")) continue;
-    if (!line["stage_index"].is_number_integer() || !line["step"].is_number_integer()) continue;
-    StepLine step{line.value("stage", json()).is_string() ? line["stage"].get<std::string>() : "",
-                  RealOf(line, "tokens"), RealOf(line, "seconds"),
-                  RealOf(line, "peak_memory_bytes"), line.value("reused", json()) == true};
+    const int64_t stage_index = IntegerOf(line, "stage_index"),
+                  step_index = IntegerOf(line, "step");
+    if (stage_index < 0 || step_index < 0) continue;
+    StepLine step{TextOf(line, "stage"), RealOf(line, "tokens"), RealOf(line, "seconds"),
+                  RealOf(line, "peak_memory_bytes"), MemberOf(line, "reused") == true};
     *all_seconds += step.seconds;
-    (*steps)[{line["stage_index"].get<int64_t>(), line["step"].get<int64_t>()}] = std::move(step);
+    (*steps)[{stage_index, step_index}] = std::move(step);
   }
 }
 

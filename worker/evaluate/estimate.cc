@@ -1,24 +1,13 @@
 #include "worker/evaluate/estimate.h"
 
-#include <nlohmann/json.hpp>
-
 #include "base/files.h"
+#include "worker/data/json_file.h"
 
 namespace tandem {
 namespace {
 
 using nlohmann::json;
 using nlohmann::ordered_json;
-
-double RealOf(const json& object, const char* key) {
-  return object.contains(key) && object[key].is_number() ? object[key].get<double>() : 0;
-}
-int64_t IntegerOf(const json& object, const char* key) {
-  return object.contains(key) && object[key].is_number_integer() ? object[key].get<int64_t>() : 0;
-}
-std::string TextOf(const json& object, const char* key) {
-  return object.contains(key) && object[key].is_string() ? object[key].get<std::string>() : "";
-}
 
 ordered_json StageJson(const StageEstimate& stage) {
   ordered_json out = {{"stage", stage.stage}, {"stage_index", stage.stage_index}};
@@ -32,8 +21,8 @@ ordered_json StageJson(const StageEstimate& stage) {
 }
 
 StageEstimate StageOf(const json& entry) {
-  return {TextOf(entry, "stage"),          IntegerOf(entry, "stage_index"),
-          IntegerOf(entry, "steps"),       RealOf(entry, "tokens"),
+  return {TextOf(entry, "stage"),          IntegerOf(entry, "stage_index", 0),
+          IntegerOf(entry, "steps", 0),    RealOf(entry, "tokens"),
           RealOf(entry, "flop_per_token"), RealOf(entry, "flop_per_second"),
           RealOf(entry, "memory_bytes")};
 }
@@ -62,13 +51,11 @@ Status WriteEstimate(const std::string& job_folder, const Estimate& estimate) {
 
 Estimate ReadEstimate(const std::string& job_folder) {
   Estimate estimate;
-  const Result<std::string> text = ReadFile(EstimatePath(job_folder));
-  if (!text.ok()) return estimate;
-  const json root = json::parse(*text, nullptr, /*allow_exceptions=*/false);
-  if (!root.is_object() || !root.contains("stages") || !root["stages"].is_array()) return estimate;
-  estimate.ranks = IntegerOf(root, "ranks");
-  estimate.device = TextOf(root, "device");
-  for (const json& entry : root["stages"]) {
+  const Result<json> root = ReadJsonObject(EstimatePath(job_folder));
+  if (!root.ok()) return estimate;
+  estimate.ranks = IntegerOf(*root, "ranks", 0);
+  estimate.device = TextOf(*root, "device");
+  for (const json& entry : ListOf(*root, "stages")) {
     if (entry.is_object()) estimate.stages.push_back(StageOf(entry));
   }
   return estimate;

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "base/clock.h"
 #include "base/files.h"
+#include "worker/data/json_file.h"
 #include "worker/data/label_mask.h"
 #include "worker/evaluate/bootstrap.h"
 #include "worker/evaluate/passes.h"
@@ -42,12 +42,9 @@ int64_t SequencesAt(const Plan& plan, int64_t length) {
 
 // The digest that manifest.json promises for validation.bin; empty when there is none.
 std::string ValidationDigest(const std::string& tokens) {
-  const Result<std::string> text = ReadFile(JoinPath(tokens, "manifest.json"));
-  if (!text.ok()) return "";
-  const auto root = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
-  const nlohmann::json::json_pointer place("/files/validation.bin/sha256");
-  if (!root.is_object() || !root.contains(place) || !root[place].is_string()) return "";
-  return root[place].get<std::string>();
+  const Result<nlohmann::json> root = ReadJsonObject(JoinPath(tokens, "manifest.json"));
+  if (!root.ok()) return "";
+  return TextOf(MemberOf(MemberOf(*root, "files"), "validation.bin"), "sha256");
 }
 
 // What is read from the tokens' folder besides the validation text.

@@ -1,41 +1,26 @@
 #include "worker/evaluate/suite_file.h"
 
-#include <cmath>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/files.h"
+#include "worker/data/json_file.h"
 
 namespace tandem {
 namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kMaxFileBytes = int64_t{1} << 30;
 const std::set<std::string> kMetrics = {"acc", "acc_norm", "lambada", "perplexity", "exact"};
 
 bool IsChoice(const std::string& metric) {
   return metric == "acc" || metric == "acc_norm";
 }
 
-std::string TextOf(const json& object, const char* key) {
-  return object.contains(key) && object[key].is_string() ? object[key].get<std::string>() : "";
-}
-
-int64_t IntegerOf(const json& object, const char* key) {
-  return object.contains(key) && object[key].is_number_integer() ? object[key].get<int64_t>() : -1;
-}
-
-double RealOf(const json& object, const char* key) {
-  return object.contains(key) && object[key].is_number() ? object[key].get<double>() : 0;
-}
-
 // Absent or not all numbers: empty.
 template <typename T>
 std::vector<T> NumbersOf(const json& object, const char* key) {
   std::vector<T> numbers;
-  if (!object.contains(key) || !object[key].is_array()) return numbers;
-  for (const json& value : object[key]) {
+  for (const json& value : ListOf(object, key)) {
     if (!value.is_number()) return {};
     numbers.push_back(value.get<T>());
   }
@@ -104,17 +89,10 @@ Result<Suite> ParseSuite(const json& entry, const TokenShard& requests) {
     return InvalidArgument("has the name \"" + suite.name + "\" and the metric \"" + suite.metric +
                            "\"; needs a name and acc, acc_norm, lambada, perplexity or exact");
   }
-  if (!entry.contains("items") || !entry["items"].is_array() || entry["items"].empty()) {
-    return InvalidArgument("(" + suite.name + ") has no items");
-  }
-  for (const json& value : entry["items"]) {
-    Result<SuiteItem> item = ParseItem(value, suite.metric, requests);
-    if (!item.ok()) {
-      return InvalidArgument("(" + suite.name + ") item " + std::to_string(suite.items.size()) +
-                             " " + item.status().message());
-    }
-    suite.items.push_back(std::move(item).value());
-  }
+  const auto parse = [&](const json& item) { return ParseItem(item, suite.metric, requests); };
+  TANDEM_ASSIGN_OR_RETURN(suite.items,
+                          ParseEntries<SuiteItem>("(" + suite.name + ")", entry, "items", parse));
+  if (suite.items.empty()) return InvalidArgument("(" + suite.name + ") has no items");
   return suite;
 }
 
@@ -124,10 +102,8 @@ Result<SuiteFile> ReadSuites(const std::string& folder, int64_t vocab_size) {
   const std::string path = JoinPath(folder, "suites.json");
   SuiteFile file;
   if (!PathExists(path)) return file;
-  TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(path, kMaxFileBytes));
-  const json root = json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!root.is_object() || IntegerOf(root, "version") != 1 || !root.contains("suites") ||
-      !root["suites"].is_array()) {
+  TANDEM_ASSIGN_OR_RETURN(const json root, ReadJsonObject(path));
+  if (IntegerOf(root, "version") != 1 || !MemberOf(root, "suites").is_array()) {
     return InvalidArgument(path + " is not a suites file of version 1: prepare again");
   }
   TANDEM_ASSIGN_OR_RETURN(file.requests, TokenShard::Open(JoinPath(folder, "suites")));
@@ -138,14 +114,8 @@ Result<SuiteFile> ReadSuites(const std::string& folder, int64_t vocab_size) {
                            "), the model's vocabulary");
   }
   file.bos = TextOf(root, "bos");
-  for (const json& entry : root["suites"]) {
-    Result<Suite> suite = ParseSuite(entry, *file.requests);
-    if (!suite.ok()) {
-      return InvalidArgument(path + ": suites[" + std::to_string(file.suites.size()) + "] " +
-                             suite.status().message());
-    }
-    file.suites.push_back(std::move(suite).value());
-  }
+  const auto parse = [&](const json& entry) { return ParseSuite(entry, *file.requests); };
+  TANDEM_ASSIGN_OR_RETURN(file.suites, ParseEntries<Suite>(path, root, "suites", parse));
   return file;
 }
 

@@ -122,11 +122,16 @@ TEST_F(BeatsWindowTest, WhatCannotBePairedIsSaid) {
   control_ = good;
   control_["served_mode"] = "hybrid";
   ExpectNotPaired("served in mode \"hybrid\"");
+  control_["served_mode"] = 5;
+  ExpectNotPaired("served in mode \"\"");
   control_ = good;
   control_.erase("per_sequence");
   ExpectNotPaired("no losses per sequence");
-  control_ = json::array();
+  control_ = good;
+  control_["version"] = 2;
   ExpectNotPaired("not a report.json of version 1");
+  control_ = json::array();
+  ExpectNotPaired("is not a JSON object");
 }
 
 TEST_F(BeatsWindowTest, NotFiniteIsNotBetter) {
