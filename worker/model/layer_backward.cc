@@ -4,7 +4,6 @@
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/autograd.h>
 
-#include <tuple>
 #include <utility>
 
 #include "worker/model/base_product.h"
@@ -17,7 +16,7 @@ at::Tensor Leaf(const at::Tensor& t, bool needs_gradient) {
   return t.defined() ? t.detach().set_requires_grad(needs_gradient) : t;
 }
 
-std::string LayerName(int64_t layer_index, const char* leaf) {
+std::string LayerName(int64_t layer_index, const std::string& leaf) {
   return "layers." + std::to_string(layer_index) + "." + leaf;
 }
 
@@ -37,12 +36,11 @@ void RunAttention(const Parameters& parameters, int64_t layer_index, const QkvTe
   tape.y = attention(in);
 }
 
-void AddLoraGradients(const LoraPair& pair, const std::string& projection, const at::Tensor& x,
+void AddLoraGradients(const LoraProjection& projection, int64_t layer_index, const at::Tensor& x,
                       const at::Tensor& dy, GradientMap& gradients) {
-  if (!pair.defined()) return;
-  const LoraGradients g = LoraBackward(pair, x, dy);
-  AddGradient(gradients, projection + ".lora_A", g.a);
-  AddGradient(gradients, projection + ".lora_B", g.b);
+  for (const auto& [name, gradient] : projection.PairGradients(x, dy)) {
+    AddGradient(gradients, LayerName(layer_index, name), gradient);
+  }
 }
 
 // d of the attention output's rows -> rows of dq, dk, dv in one matrix, RoPE turned back.
@@ -100,29 +98,26 @@ at::Tensor ForwardLayer(const Llama& model, const Parameters& parameters, int64_
   tape.x = x_BTD;
   NormedRows normed = RmsNorm(x_BTD, w.input_norm, config.rms_norm_eps);
   tape.inverse_rms_input = normed.inverse_rms;
-  tape.merged_qkv = MergedQkv(config, w, lora);
-  tape.qkv_rows = ProjectQkv(config, w, tape.merged_qkv, lora, AsRows(normed.y), &tape.head_norm);
+  tape.qkv = QkvProjection(config, w, lora);
+  tape.qkv_rows = ProjectQkv(config, w, tape.qkv, AsRows(normed.y), &tape.head_norm);
   const Llama::Rotary rotary = model.RotaryTables(x_BTD.size(1));
   Rotate(tape.qkv_rows, config.num_heads + config.num_kv_heads, {rotary.cos, rotary.sin}, false);
   RunAttention(parameters, layer_index,
                SplitQkv(config, tape.qkv_rows, x_BTD.size(0), x_BTD.size(1)), attention, options,
                tape);
 
-  tape.merged_output = MergedOutput(w, lora);
-  tape.x_middle =
-      AddOutput(w, tape.merged_output, lora, AsRows(x_BTD), HeadsAsRows(tape.y.detach()));
+  tape.output = OutputProjection(w, lora);
+  tape.x_middle = tape.output.AddTo(AsRows(x_BTD), HeadsAsRows(tape.y.detach()));
   normed = RmsNorm(tape.x_middle, w.post_norm, config.rms_norm_eps);
   tape.inverse_rms_post = normed.inverse_rms;
   tape.gate_up = GateUp(w, normed.y);
   return AddProjected(tape.x_middle, SwiGlu(tape.gate_up), w.down, w.down_bias).view(x_BTD.sizes());
 }
 
-void BackwardLayer(const Llama& model, const Parameters& parameters, int64_t layer_index,
-                   const at::Tensor& d_x_BTD, const LayerBackwardOptions& options, LayerTape& tape,
-                   GradientMap& gradients) {
+void BackwardLayer(const Llama& model, int64_t layer_index, const at::Tensor& d_x_BTD,
+                   const LayerBackwardOptions& options, LayerTape& tape, GradientMap& gradients) {
   const ModelConfig& config = model.config();
   const LayerWeights& w = model.layer(layer_index);
-  const LayerParameters& lora = parameters.layer(layer_index);
   at::NoGradGuard no_gradients;
   const at::Tensor d_x = AsRows(d_x_BTD);
   SwiGluBackward(tape.gate_up, Times(d_x, w.down));
@@ -130,29 +125,20 @@ void BackwardLayer(const Llama& model, const Parameters& parameters, int64_t lay
                      tape.inverse_rms_post, d_x);
 
   const at::Tensor y_rows = HeadsAsRows(tape.y.detach());
-  AddLoraGradients(lora.o, LayerName(layer_index, "o_proj"), y_rows, d_x, gradients);
-  const int64_t B = d_x_BTD.size(0), T = d_x_BTD.size(1), d = config.head_dim;
-  const bool is_merged = MergesLora(w);
-  const at::Tensor d_y_rows = Times(d_x, tape.merged_output);
-  if (!is_merged) AddLoraInputGradient(lora.o, d_x, d_y_rows);
-  const at::Tensor d_y = d_y_rows.view({B, T, config.num_heads, d}).transpose(1, 2);
+  AddLoraGradients(tape.output, layer_index, y_rows, d_x, gradients);
+  const int64_t B = d_x_BTD.size(0), T = d_x_BTD.size(1);
+  const at::Tensor d_y = tape.output.InputGradient(d_x)
+                             .view({B, T, config.num_heads, config.head_dim})
+                             .transpose(1, 2);
   const at::Tensor d_rows =
       BackwardAttention(config, model.RotaryTables(T), layer_index, d_y, options, tape, gradients);
   HeadNormBackward(config, w, tape.head_norm, d_rows);
 
   const at::Tensor normed = AsRows(RmsNormAgain(tape.x, w.input_norm, tape.inverse_rms_input));
-  const int64_t queries = config.num_heads * d, keys = config.num_kv_heads * d;
-  const std::tuple<const LoraPair&, const char*, at::Tensor> projections[] = {
-      {lora.q, "q_proj", d_rows.narrow(1, 0, queries)},
-      {lora.k, "k_proj", d_rows.narrow(1, queries, keys)},
-      {lora.v, "v_proj", d_rows.narrow(1, queries + keys, keys)}};
-  for (const auto& [pair, name, dy] : projections)
-    AddLoraGradients(pair, LayerName(layer_index, name), normed, dy, gradients);
+  AddLoraGradients(tape.qkv, layer_index, normed, d_rows, gradients);
   if (options.input_gradient) {
-    const at::Tensor d_normed = Times(d_rows, tape.merged_qkv);
-    for (const auto& [pair, name, dy] : projections)
-      if (!is_merged) AddLoraInputGradient(pair, dy, d_normed);
-    AddRmsNormBackward(d_normed, AsRows(tape.x), w.input_norm, tape.inverse_rms_input, d_x);
+    AddRmsNormBackward(tape.qkv.InputGradient(d_rows), AsRows(tape.x), w.input_norm,
+                       tape.inverse_rms_input, d_x);
   }
   tape = {};
 }

@@ -39,8 +39,8 @@ struct LayerTape {
   at::Tensor x;                                    // (B,T,D) that came in
   at::Tensor x_middle;                             // (B*T,D) after attention
   at::Tensor inverse_rms_input, inverse_rms_post;  // (B*T)
-  at::Tensor qkv_rows;                   // (B*T,(H+2K)d) after RoPE, in the memory of q, k, v
-  at::Tensor merged_qkv, merged_output;  // weights, with LoRA where it is merged
+  at::Tensor qkv_rows;         // (B*T,(H+2K)d) after RoPE, in the memory of q, k, v
+  LoraProjection qkv, output;  // as the forward pass ran them
   HeadNormTape head_norm;
   at::Tensor gate_up;      // (B*T,2I), becomes its own gradient
   at::Tensor y;            // (B,H,T,d), the end of attention's graph
@@ -60,8 +60,7 @@ at::Tensor ForwardLayer(const Llama& model, const Parameters& parameters, int64_
 
 // d_x (B,T,D) is the gradient of the layer's output; it is overwritten with that of its input when
 // options.input_gradient. Adds the layer's parameter gradients to `gradients` and empties the tape.
-void BackwardLayer(const Llama& model, const Parameters& parameters, int64_t layer_index,
-                   const at::Tensor& d_x_BTD, const LayerBackwardOptions& options, LayerTape& tape,
-                   GradientMap& gradients);
+void BackwardLayer(const Llama& model, int64_t layer_index, const at::Tensor& d_x_BTD,
+                   const LayerBackwardOptions& options, LayerTape& tape, GradientMap& gradients);
 
 }  // namespace tandem

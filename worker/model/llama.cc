@@ -163,7 +163,7 @@ QkvTensors Llama::Qkv(const at::Tensor& x_BTD, int64_t layer_index, const LayerP
   const LayerWeights& w = layer(layer_index);
   const NormedRows normed = RmsNorm(x_BTD, w.input_norm, config_.rms_norm_eps);
   const at::Tensor rows =
-      ProjectQkv(config_, w, MergedQkv(config_, w, lora), lora, AsRows(normed.y), nullptr);
+      ProjectQkv(config_, w, QkvProjection(config_, w, lora), AsRows(normed.y), nullptr);
   const Rotary rotary = RotaryTables(x_BTD.size(1), start);
   Rotate(rows, config_.num_heads + config_.num_kv_heads, {rotary.cos, rotary.sin}, false);
   return SplitQkv(config_, rows, x_BTD.size(0), x_BTD.size(1));
@@ -173,7 +173,7 @@ at::Tensor Llama::FinishLayer(const at::Tensor& x_BTD, const at::Tensor& y_BHTd,
                               int64_t layer_index, const LayerParameters* lora) const {
   const LayerWeights& w = layer(layer_index);
   at::Tensor x = AsRows(x_BTD);
-  if (y_BHTd.defined()) x = AddOutput(w, MergedOutput(w, lora), lora, x, HeadsAsRows(y_BHTd));
+  if (y_BHTd.defined()) x = OutputProjection(w, lora).AddTo(x, HeadsAsRows(y_BHTd));
   const NormedRows normed = RmsNorm(x, w.post_norm, config_.rms_norm_eps);
   return AddProjected(x, SwiGlu(GateUp(w, normed.y)), w.down, w.down_bias).view(x_BTD.sizes());
 }

@@ -190,8 +190,7 @@ double Finetune::LossAndGradients(const StepBatch& batch, const DropoutRule& is_
   const NextTokenGradient top = LossAtTop(batch, x, targets);
   for (int64_t i = M - 1; i >= 0; --i) {
     layer_options.input_gradient = i > 0;
-    BackwardLayer(model_, parameters_, i, top.d_x_BTD, layer_options, tapes[static_cast<size_t>(i)],
-                  gradients);
+    BackwardLayer(model_, i, top.d_x_BTD, layer_options, tapes[static_cast<size_t>(i)], gradients);
   }
   std::erase_if(gradients,
                 [this](const auto& item) { return !optimiser_.trained().contains(item.first); });

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/unit/train/tiny_model.h"
-#include "worker/model/projection.h"
+#include "worker/model/lora_projection.h"
 
 namespace tandem::testing {
 namespace {
@@ -35,12 +35,13 @@ TEST(Projection, MergedLoraIsTheSumOfBothProducts) {
   Disturb(parameters);
   const LayerParameters& layer = parameters.layer(1);
   const at::Tensor x = RandomTensor({5, 32}, 1.0, 3);
-  const at::Tensor merged = MergedQkv(TinyConfig(), model->layer(1), &layer);
-  const at::Tensor k = x.matmul(merged.narrow(0, 32, 16).t());
+  const LoraProjection qkv = QkvProjection(TinyConfig(), model->layer(1), &layer);
+  const at::Tensor k = qkv.Apply(x).narrow(1, 32, 16);
   const at::Tensor wanted = x.matmul(model->Weight("model.layers.1.self_attn.k_proj.weight").t())
                                 .add(x.matmul(layer.k.a.t()).matmul(layer.k.b.t()), 2.0);
   EXPECT_LT(k.sub(wanted).abs().max().item<double>(), 1e-5);
-  EXPECT_TRUE(MergedQkv(TinyConfig(), model->layer(1), nullptr).is_same(model->layer(1).qkv));
+  const LoraProjection base = QkvProjection(TinyConfig(), model->layer(1), nullptr);
+  EXPECT_TRUE(base.weight().is_same(model->layer(1).qkv)) << "no copy of the base";
 }
 
 TEST(Parameters, StartAsTheMethodSays) {
