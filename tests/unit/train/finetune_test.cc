@@ -2,10 +2,9 @@
 // anchor are in parity_test.cc.
 #include "worker/train/finetune.h"
 
-#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include "tests/unit/train/tiny_model.h"
+#include "tests/unit/train/finetune_fixture.h"
 #include "worker/model/evaluation_forward.h"
 #include "worker/train/attention_transfer.h"
 #include "worker/train/lora_start.h"
@@ -13,33 +12,7 @@
 namespace tandem::testing {
 namespace {
 
-class FinetuneTest : public ::testing::Test {
- protected:
-  FinetuneTest() {
-    at::set_num_threads(1);  // tiny products: threads would only wait for each other
-    Disturb(parameters_);
-  }
-
-  FinetuneOptions Options() const {
-    FinetuneOptions options;
-    options.attention.window = 4;
-    options.train_maps = true;
-    options.train_factor = true;
-    options.schedule = {1e-2, 0, 20, true};
-    return options;
-  }
-
-  std::unique_ptr<Llama> model_ = TinyModel();
-  Parameters parameters_{model_->config(), TinyParameterOptions()};
-  std::unique_ptr<Collective> solo_ = MakeSoloCollective();
-  StepBatch batch_{RandomIds(3, 20, 64, 1), 0};
-};
-
-double Loss(Finetune& stage, const StepBatch& batch, const Finetune::DropoutRule& rule,
-            GradientMap* gradients = nullptr) {
-  GradientMap mine;
-  return stage.LossAndGradients(batch, rule, gradients != nullptr ? *gradients : mine);
-}
+class FinetuneTest : public FinetuneFixture {};
 
 TEST_F(FinetuneTest, GradientsAgreeWithFiniteDifferences) {
   Finetune stage(*model_, parameters_, *solo_, Options());
@@ -92,7 +65,6 @@ TEST_F(FinetuneTest, TrainingLossIsTheEvaluationLoss) {
 // part.
 TEST_F(FinetuneTest, MaskedLossIsTheMeanOverTheLabels) {
   Finetune stage(*model_, parameters_, *solo_, Options());
-  const auto rule = [](int64_t, int64_t) { return false; };
   at::Tensor mask = RandomIds(3, 20, 2, 5).to(at::kByte);
   mask.select(0, 1).zero_();
   mask[1][19] = 1;  // one label in that sequence, and its row is the last that predicts
@@ -104,24 +76,23 @@ TEST_F(FinetuneTest, MaskedLossIsTheMeanOverTheLabels) {
       EvaluateSequences(*model_, parameters_, batch_.ids_BT, options).losses.to(at::kDouble);
   const at::Tensor weights = mask.narrow(1, 1, 19).to(at::kDouble);
   const double wanted = losses.mul(weights).sum().item<double>() / weights.sum().item<double>();
-  EXPECT_NEAR(Loss(stage, masked, rule), wanted, 1e-5);
+  EXPECT_NEAR(Loss(stage, masked, &Never), wanted, 1e-5);
   const StepBatch all{batch_.ids_BT, 0, mask.clone().fill_(1)};
-  EXPECT_NEAR(Loss(stage, all, rule), Loss(stage, batch_, rule), 1e-6);
+  EXPECT_NEAR(Loss(stage, all, &Never), Loss(stage, batch_, &Never), 1e-6);
 }
 
 // Two ranks' sums over their own labels, each over the labels of both.
 TEST_F(FinetuneTest, MaskedBatchesOfRanksAddUpByTheirLabels) {
   Finetune stage(*model_, parameters_, *solo_, Options());
-  const auto rule = [](int64_t, int64_t) { return false; };
   at::Tensor mask = RandomIds(3, 20, 2, 6).to(at::kByte);
   double sum = 0, labels = 0;
   for (int64_t b = 0; b < 3; ++b) {
     const at::Tensor of_row = mask.narrow(0, b, 1);
     const auto count = of_row.narrow(1, 1, 19).sum().item<double>();
-    sum += count * Loss(stage, {batch_.ids_BT.narrow(0, b, 1), b, of_row}, rule);
+    sum += count * Loss(stage, {batch_.ids_BT.narrow(0, b, 1), b, of_row}, &Never);
     labels += count;
   }
-  EXPECT_NEAR(Loss(stage, {batch_.ids_BT, 0, mask}, rule), sum / labels, 1e-5);
+  EXPECT_NEAR(Loss(stage, {batch_.ids_BT, 0, mask}, &Never), sum / labels, 1e-5);
 }
 
 TEST_F(FinetuneTest, ClippingBoundsTheFirstStepsMoments) {

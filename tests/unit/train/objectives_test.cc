@@ -1,41 +1,19 @@
 // What finetuning learns from, and in which mode: distillation, mixtures, the window alone, the
 // dropped window's span and window sizes over time: values against the evaluation's own forward
 // pass. Gradients are in forms_test.cc.
-#include <ATen/Parallel.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/log_softmax.h>
 #include <gtest/gtest.h>
 
-#include "tests/unit/train/tiny_model.h"
+#include "tests/unit/train/finetune_fixture.h"
 #include "worker/model/evaluation_forward.h"
-#include "worker/train/finetune.h"
 #include "worker/train/schedule.h"
 
 namespace tandem::testing {
 namespace {
 
-class ObjectivesTest : public ::testing::Test {
+class ObjectivesTest : public FinetuneFixture {
  protected:
-  ObjectivesTest() {
-    at::set_num_threads(1);
-    Disturb(parameters_);
-  }
-
-  FinetuneOptions Options() const {
-    FinetuneOptions options;
-    options.attention.window = 4;
-    options.train_maps = true;
-    options.train_factor = true;
-    options.schedule = {1e-2, 0, 20, true};
-    return options;
-  }
-
-  double Loss(Finetune& stage, const Finetune::DropoutRule& rule, GradientMap* gradients) {
-    GradientMap mine;
-    return stage.LossAndGradients(batch_, rule, gradients != nullptr ? *gradients : mine);
-  }
-  static bool Never(int64_t, int64_t) { return false; }
-
   at::Tensor LogProbabilities(ComponentMode mode) const {
     EvaluationOptions options;
     options.attention.window = 4;
@@ -53,11 +31,6 @@ class ObjectivesTest : public ::testing::Test {
         .losses.mean()
         .item<double>();
   }
-
-  std::unique_ptr<Llama> model_ = TinyModel();
-  Parameters parameters_{model_->config(), TinyParameterOptions()};
-  std::unique_ptr<Collective> solo_ = MakeSoloCollective();
-  StepBatch batch_{RandomIds(3, 20, 64, 1), 0};
 };
 
 TEST_F(ObjectivesTest, DistillationIsTheDivergenceFromTheBase) {
@@ -68,12 +41,12 @@ TEST_F(ObjectivesTest, DistillationIsTheDivergenceFromTheBase) {
   const at::Tensor student = LogProbabilities(ComponentMode::kHybrid);
   const double wanted = teacher.exp().mul(teacher.sub(student)).sum(2).mean().item<double>();
   EXPECT_GT(wanted, 0.01);
-  EXPECT_NEAR(Loss(stage, &Never, nullptr), wanted, 1e-5);
+  EXPECT_NEAR(Loss(stage, batch_, &Never), wanted, 1e-5);
   const double next_token = EvaluationLoss(ComponentMode::kHybrid, 4);
   options.objective = "mixture";
   options.distill_weight = 0.3;
   Finetune mixture(*model_, parameters_, *solo_, options);
-  EXPECT_NEAR(Loss(mixture, &Never, nullptr), 0.3 * wanted + 0.7 * next_token, 1e-5);
+  EXPECT_NEAR(Loss(mixture, batch_, &Never), 0.3 * wanted + 0.7 * next_token, 1e-5);
 }
 
 TEST_F(ObjectivesTest, DistillationCountsLabelsOnly) {
@@ -85,7 +58,7 @@ TEST_F(ObjectivesTest, DistillationCountsLabelsOnly) {
   batch_.label_mask_BT = at::full({3, 20}, 0, at::kByte);
   batch_.label_mask_BT.narrow(0, 1, 1).narrow(1, 7, 5).fill_(1);  // predicted by rows 6 ... 10
   Finetune stage(*model_, parameters_, *solo_, options);
-  EXPECT_NEAR(Loss(stage, &Never, nullptr), rows.select(0, 1).narrow(0, 6, 5).mean().item<double>(),
+  EXPECT_NEAR(Loss(stage, batch_, &Never), rows.select(0, 1).narrow(0, 6, 5).mean().item<double>(),
               1e-5);
 }
 
@@ -94,7 +67,7 @@ TEST_F(ObjectivesTest, TheWindowAloneTrainsLoraAndNothingElse) {
   options.mode = "window_only";
   options.train_maps = options.train_factor = false;
   Finetune stage(*model_, parameters_, *solo_, options);
-  EXPECT_NEAR(Loss(stage, &Never, nullptr), EvaluationLoss(ComponentMode::kWindowOnly, 4), 1e-5);
+  EXPECT_NEAR(Loss(stage, batch_, &Never), EvaluationLoss(ComponentMode::kWindowOnly, 4), 1e-5);
   const at::Tensor map = parameters_.layer(0).feature_map_q.clone();
   const double first = stage.Step(0, batch_).loss;
   double last = first;
@@ -110,7 +83,7 @@ TEST_F(ObjectivesTest, ADroppedWindowMayKeepTheSpanOutside) {
   Finetune outside(*model_, parameters_, *solo_, options);
   options.dropped_span = "all";
   Finetune all(*model_, parameters_, *solo_, options);
-  EXPECT_GT(std::abs(Loss(outside, rule, nullptr) - Loss(all, rule, nullptr)), 1e-4);
+  EXPECT_GT(std::abs(Loss(outside, batch_, rule) - Loss(all, batch_, rule)), 1e-4);
 }
 
 TEST_F(ObjectivesTest, MapsAndFactorsTrainApart) {
@@ -118,7 +91,7 @@ TEST_F(ObjectivesTest, MapsAndFactorsTrainApart) {
   options.train_maps = false;
   Finetune stage(*model_, parameters_, *solo_, options);
   GradientMap gradients;
-  Loss(stage, &Never, &gradients);
+  Loss(stage, batch_, &Never, &gradients);
   EXPECT_TRUE(gradients.contains("layers.0.window_factor"));
   EXPECT_FALSE(gradients.contains("layers.0.feature_map_q"));
 }
