@@ -4,12 +4,12 @@
 #include <algorithm>
 
 #include "worker/evaluate/cost_model.h"
+#include "worker/model/logit_rows.h"
 
 namespace tandem {
 namespace {
 
 constexpr double kFloat = 4;
-constexpr double kLogitRows = 256;  // kLossChunkRows of worker/model/next_token_loss.h
 
 double Real(int64_t value) {
   return static_cast<double>(value);
@@ -66,18 +66,25 @@ double ScratchBytes(const CostShape& shape, const Plan& plan) {
   return Real(plan.threads_per_rank) * Real(shape.tokens) * 4 * (d + F) * kFloat;
 }
 
-// Merged weights W + scale B A stay on the tape of every layer.
+// Merged weights W + scale B A stay on the tape of every layer; on a bf16 base none are merged
+// (worker/model/lora_projection.h).
 double MergeBytes(const CostShape& shape, const Plan& plan, const StagePlan& stage) {
+  if (plan.base_dtype == "bfloat16") return 0;
   const TokenFloats floats(shape.model);
   const bool merges_qkv =
       HasTarget(stage, "q_proj") || HasTarget(stage, "k_proj") || HasTarget(stage, "v_proj");
   const double elements =
       (merges_qkv ? floats.qkv : 0) + (HasTarget(stage, "o_proj") ? floats.query : 0);
-  return Real(shape.model.num_layers) * elements * floats.D * BaseElementBytes(plan);
+  return Real(shape.model.num_layers) * elements * floats.D * kFloat;
 }
 
-double LogitBytes(const CostShape& shape, double tokens, double copies) {
-  return copies * std::min(kLogitRows, tokens) * Real(shape.model.vocab_size) * kFloat;
+double LogitBytes(const CostShape& shape, double tokens, double rows, double copies) {
+  return copies * std::min(rows, tokens) * Real(shape.model.vocab_size) * kFloat;
+}
+
+// Of the cross-entropy.
+double LossRows(const CostShape& shape, const Plan& plan) {
+  return Real(LogitRows(plan.device == "cpu", shape.model.vocab_size));
 }
 
 }  // namespace
@@ -104,8 +111,11 @@ StageBytes BytesOfStage(const CostShape& shape, const Plan& plan, const StagePla
   const double layers = Real(shape.model.num_layers);
   bytes.activations += tokens * (layers * floats.Tape() + floats.OneBackward()) * kFloat +
                        MergeBytes(shape, plan, stage);
-  // Distillation has both models' logits, their probabilities and the gradient.
-  bytes.logits = LogitBytes(shape, tokens, stage.loss == "next_token" ? 1 : 4);
+  bytes.logits = LogitBytes(shape, tokens, LossRows(shape, plan), 1);
+  // Both models' logits, their probabilities and the gradient.
+  const double distilled = LogitBytes(shape, tokens, Real(kLossChunkRows), 4);
+  if (stage.loss == "distill") bytes.logits = distilled;
+  if (stage.loss == "mixture") bytes.logits = std::max(bytes.logits, distilled);
   return bytes;
 }
 
@@ -115,7 +125,7 @@ StageBytes BytesOfEvaluation(const CostShape& shape, const Plan& plan, int64_t g
   bytes.parameters = AllParameters(shape, plan) * kFloat;
   bytes.activations =
       ScratchBytes(shape, plan) + Real(group_tokens) * TokenFloats(shape.model).OneLayer() * kFloat;
-  bytes.logits = LogitBytes(shape, Real(group_tokens), 1);
+  bytes.logits = LogitBytes(shape, Real(group_tokens), LossRows(shape, plan), 1);
   return bytes;
 }
 

@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "worker/model/base_product.h"
+#include "worker/model/logit_rows.h"
 #include "worker/model/projection.h"
 #include "worker/model/tensor_rows.h"
 
@@ -22,18 +23,11 @@ at::Tensor LabelsOf(const at::Tensor& ids_BT) {
   return at::cat({ids_BT.narrow(1, 1, T - 1), ids_BT.narrow(1, 0, 1)}, 1).view({-1});
 }
 
-// Rows of logits at a time: on the CPU what stays in cache, on a GPU what fills it within 256 MB.
-int64_t ChunkRows(const at::Tensor& rows_ND, int64_t V) {
-  constexpr int64_t kDeviceFloats = int64_t{1} << 26;
-  if (rows_ND.device().is_cpu()) return kLossChunkRows;
-  return std::clamp<int64_t>(kDeviceFloats / V, kLossChunkRows, 8192);
-}
-
 // Calls body(begin, count, logits) for each chunk; the logits' memory is used again.
 template <typename Body>
 void ForLogitChunks(const Llama& model, const at::Tensor& normed_ND, const Body& body) {
   const int64_t N = normed_ND.size(0), V = model.lm_head().size(0);
-  const int64_t rows = std::min(N, ChunkRows(normed_ND, V));
+  const int64_t rows = std::min(N, LogitRows(normed_ND.device().is_cpu(), V));
   at::Tensor buffer = at::empty({rows, V}, normed_ND.options());
   for (int64_t begin = 0; begin < N; begin += rows) {
     const int64_t count = std::min(rows, N - begin);

@@ -1,5 +1,5 @@
 // Next-token cross-entropy on top of the last hidden state: final norm, LM head and loss in chunks
-// of rows, so that no more than kLossChunkRows rows of logits exist at a time.
+// of rows (logit_rows.h), so that the logits of a batch never exist at once.
 //
 // Free of state; throws c10::Error on wrong shapes. Shapes as in llama.h.
 #pragma once
@@ -12,8 +12,6 @@
 #include "worker/model/llama.h"
 
 namespace tandem {
-
-inline constexpr int64_t kLossChunkRows = 256;
 
 // Every position but the last of each sequence predicts its successor (method.md §6.2, packed
 // text).

@@ -10,6 +10,7 @@
 
 #include "worker/model/attention/attention.h"
 #include "worker/model/base_product.h"
+#include "worker/model/logit_rows.h"
 #include "worker/model/next_token_loss.h"
 #include "worker/model/projection.h"
 #include "worker/model/tensor_rows.h"

@@ -124,6 +124,13 @@ TEST(CostModel, BytesFollowWhatIsAllocated) {
   EXPECT_EQ(lora.optimiser, 12.0 * 6'815'744) << "LoRA alone is trained";
   EXPECT_EQ(lora.logits, 256.0 * 128256 * 4);
   EXPECT_GT(lora.activations, 8 * transfer.activations) << "all layers against one";
+  Plan wide = plan;
+  wide.base_dtype = "float32";
+  EXPECT_EQ(BytesOfStage(shape, wide, plan.stages[1]).activations - lora.activations,
+            32.0 * (6144 + 4096) * 4096 * 4)
+      << "weights with LoRA merged, on a fp32 base alone";
+  plan.device = "cuda";
+  EXPECT_EQ(BytesOfStage(shape, plan, plan.stages[1]).logits, 523.0 * 128256 * 4) << "256 MB";
   plan.ranks = 4;
   EXPECT_LT(BytesOfStage(shape, plan, plan.stages[1]).total(), lora.total());
 }
