@@ -46,7 +46,7 @@ std::string ChooseRetained(const Llama& model, Collective& collective, Plan& pla
   if (plan.attention.retain_auto == 0) return "";
   const int64_t groups = model.config().num_layers * model.config().num_kv_heads;
   if (plan.attention.retain_auto >= groups) {
-    RequirePlan(InvalidArgument("attention.retain_auto is " +
+    RequirePlan(InvalidArgument("attention.retain.auto is " +
                                 std::to_string(plan.attention.retain_auto) + "; the model has " +
                                 std::to_string(groups) + " groups, and one must be converted"));
   }

@@ -73,7 +73,9 @@ TEST_F(RetainedChoiceTest, OneGroupMustBeConverted) {
     FAIL() << "accepted";
   } catch (const RankFailure& failure) {
     EXPECT_EQ(failure.exit_code(), RankExit::kBadPlan);
-    EXPECT_NE(std::string(failure.what()).find("the model has 4 groups"), std::string::npos);
+    EXPECT_NE(
+        std::string(failure.what()).find("attention.retain.auto is 4; the model has 4 groups"),
+        std::string::npos);
   }
 }
 
