@@ -6,6 +6,7 @@
 
 #include "base/files.h"
 #include "worker/data/json_file.h"
+#include "worker/plan/attempt_folders.h"
 
 namespace tandem {
 namespace {
@@ -35,29 +36,13 @@ void ReadAttempt(const std::string& path, StepLines* steps, double* all_seconds)
   }
 }
 
-std::vector<int64_t> EpochsOf(const std::string& folder) {
-  std::vector<int64_t> epochs;
-  const Result<std::vector<std::string>> names = ListFolder(folder);
-  if (!names.ok()) return epochs;
-  for (const std::string& name : *names) {
-    const bool is_number =
-        !name.empty() && name.size() < 10 &&
-        std::all_of(name.begin(), name.end(), [](unsigned char c) { return c >= '0' && c <= '9'; });
-    if (is_number) epochs.push_back(std::stoll(name));
-  }
-  std::sort(epochs.begin(), epochs.end());
-  return epochs;
-}
-
 }  // namespace
 
 Cost TrainingCost(const std::string& job_folder) {
-  const std::string attempts = JoinPath(job_folder, "attempts");
   StepLines steps;
   double all_seconds = 0;
-  for (const int64_t epoch : EpochsOf(attempts)) {
-    const std::string folder = JoinPath(attempts, std::to_string(epoch));
-    ReadAttempt(JoinPath(folder, "metrics.jsonl"), &steps, &all_seconds);
+  for (const int64_t epoch : AttemptEpochs(job_folder)) {
+    ReadAttempt(MetricsPath(job_folder, epoch), &steps, &all_seconds);
   }
   Cost cost;
   for (const auto& [place, step] : steps) {

@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "base/files.h"
+#include "worker/data/json_file.h"
+#include "worker/plan/attempt_folders.h"
 
 namespace tandem {
 namespace {
@@ -17,19 +19,6 @@ namespace {
 constexpr double kDivergedRatio = 1.5;
 constexpr size_t kAveragedSteps = 20;
 
-std::vector<int64_t> EpochsUpTo(const std::string& attempts, int64_t epoch) {
-  std::vector<int64_t> epochs;
-  const auto names = ListFolder(attempts);
-  if (!names.ok()) return epochs;
-  for (const std::string& name : *names) {
-    const bool is_number = !name.empty() && name.size() < 18 &&
-                           name.find_first_not_of("0123456789") == std::string::npos;
-    if (is_number && std::stoll(name) <= epoch) epochs.push_back(std::stoll(name));
-  }
-  std::sort(epochs.begin(), epochs.end());
-  return epochs;
-}
-
 void AddLines(const std::string& text, MetricsHistory& history) {
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = text.find('\n', begin);
@@ -37,11 +26,8 @@ void AddLines(const std::string& text, MetricsHistory& history) {
     const std::string line = text.substr(begin, end - begin);
     begin = end + 1;
     const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object()) continue;
-    const auto stage = json.value("stage_index", nlohmann::json());
-    const auto step = json.value("step", nlohmann::json());
-    if (!stage.is_number_integer() || !step.is_number_integer()) continue;
-    history[{stage.get<int64_t>(), step.get<int64_t>()}] = line;
+    const int64_t stage_index = IntegerOf(json, "stage_index"), step = IntegerOf(json, "step");
+    if (stage_index >= 0 && step >= 0) history[{stage_index, step}] = line;
   }
 }
 
@@ -55,10 +41,9 @@ double Mean(const std::vector<double>& values, size_t begin, size_t count) {
 
 Result<MetricsHistory> ReadMetricsHistory(const std::string& job_folder, int64_t epoch) {
   MetricsHistory history;
-  const std::string attempts = JoinPath(job_folder, "attempts");
-  for (const int64_t attempt : EpochsUpTo(attempts, epoch)) {
-    const std::string path = JoinPath(attempts, JoinPath(std::to_string(attempt), "metrics.jsonl"));
-    if (!PathExists(path)) continue;
+  for (const int64_t attempt : AttemptEpochs(job_folder)) {
+    const std::string path = MetricsPath(job_folder, attempt);
+    if (attempt > epoch || !PathExists(path)) continue;
     TANDEM_ASSIGN_OR_RETURN(const std::string text, ReadFile(path));
     AddLines(text, history);
   }
@@ -91,10 +76,10 @@ std::string DivergenceWords(const MetricsHistory& history, int64_t stage_index) 
   const auto end = history.lower_bound({stage_index + 1, 0});
   for (auto place = history.lower_bound({stage_index, 0}); place != end; ++place) {
     const auto json = nlohmann::json::parse(place->second, nullptr, false);
-    const auto loss = json.value("loss", nlohmann::json());
-    if (!loss.is_number()) continue;
-    losses.push_back(loss.get<double>());
-    stage = json.value("stage", "");
+    const double loss = RealOf(json, "loss", NAN);
+    if (std::isnan(loss)) continue;
+    losses.push_back(loss);
+    stage = TextOf(json, "stage");
   }
   const size_t count = std::min(kAveragedSteps, losses.size() / 4);
   if (count == 0) return "";
@@ -112,7 +97,7 @@ std::string TransferDivergence(const MetricsHistory& history, int64_t stage_inde
   const auto end = history.lower_bound({stage_index + 1, 0});
   if (end == history.begin() || std::prev(end)->first.first != stage_index) return "";
   const auto line = nlohmann::json::parse(std::prev(end)->second, nullptr, false);
-  const auto told = line.value("divergences", nlohmann::json::array());
+  const auto& told = ListOf(line, "divergences");
   std::vector<double> layers;
   for (const auto& value : told) layers.push_back(value.is_number() ? value.get<double>() : NAN);
   if (layers.empty()) return "";
