@@ -22,18 +22,12 @@ std::string Nats(double value) {
   return text;
 }
 
-double MeanOf(const std::vector<double>& values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return sum / static_cast<double>(values.size());
-}
-
 ControlComparison Compare(const std::vector<double>& control, const std::vector<double>& served,
                           const BeatsWindowInputs& inputs) {
   std::vector<double> differences;
   for (size_t i = 0; i < served.size(); ++i) differences.push_back(control[i] - served[i]);
   const Interval interval = BootstrapInterval(differences, inputs.bootstrap, inputs.seed);
-  return {MeanOf(control), MeanOf(control) - MeanOf(served), interval.low, interval.high};
+  return {MeanLoss(control), MeanLoss(control) - MeanLoss(served), interval.low, interval.high};
 }
 
 bool IsBeaten(const ControlComparison& control) {

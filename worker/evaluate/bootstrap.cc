@@ -20,6 +20,12 @@ double Percentile(const std::vector<double>& sorted, double share) {
 
 }  // namespace
 
+double MeanLoss(const std::vector<double>& losses) {
+  double sum = 0;
+  for (const double loss : losses) sum += loss;
+  return sum / static_cast<double>(losses.size());
+}
+
 Interval BootstrapInterval(const std::vector<double>& differences, int64_t draws, uint64_t seed) {
   TANDEM_CHECK(!differences.empty() && draws >= 1);
   for (const double difference : differences) {

@@ -1,4 +1,4 @@
-// Paired bootstrap: how sure a mean difference is, over the sequences that were measured.
+// Means over the sequences that were measured, and the paired bootstrap: how sure a difference is.
 //
 // Pure arithmetic; any thread. Draws are Philox's: a function of the seed.
 #pragma once
@@ -7,6 +7,9 @@
 #include <vector>
 
 namespace tandem {
+
+// `losses` is not empty.
+double MeanLoss(const std::vector<double>& losses);
 
 struct Interval {
   double low = 0, high = 0;

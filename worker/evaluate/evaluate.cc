@@ -29,12 +29,6 @@ constexpr ComponentMode kLengthModes[] = {ComponentMode::kSoftmax, ComponentMode
 constexpr const char* kPairedModes[] = {"softmax", "hybrid", "window_only", "linear_only",
                                         kTrainingFreePass};
 
-double MeanOf(const std::vector<double>& values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return sum / static_cast<double>(values.size());
-}
-
 // At another length as many tokens as at the training's, as far as the text goes.
 int64_t SequencesAt(const Plan& plan, int64_t length) {
   return std::max<int64_t>(1, plan.evaluate.sequences * plan.data.sequence_length / length);
@@ -190,14 +184,14 @@ class Evaluator {
     const auto count = static_cast<double>(text_.size());
     for (const ComponentMode mode : kComponents) {
       const std::vector<double>& values = losses.at(ComponentModeName(mode));
-      const double mean = MeanOf(values);
+      const double mean = MeanLoss(values);
       double squares = 0;
       for (const double value : values) squares += (value - mean) * (value - mean);
       figures.losses[ComponentModeName(mode)] = mean;
       evaluation->components[ComponentModeName(mode)] = {mean, std::exp(mean),
                                                          std::sqrt(squares / (count - 1) / count)};
     }
-    figures.state_swap_loss = MeanOf(losses.at(kSwapPass));
+    figures.state_swap_loss = MeanLoss(losses.at(kSwapPass));
     std::vector<double> differences;
     const auto& window = losses.at("window_only");
     const auto& hybrid = losses.at("hybrid");
@@ -226,7 +220,7 @@ class Evaluator {
       EvaluationOptions options = OptionsOf(plan_);
       options.mode = mode;
       figures.losses[ComponentModeName(mode)] =
-          MeanOf(MeasureText(model_, text, options, collective_, advance_).losses);
+          MeanLoss(MeasureText(model_, text, options, collective_, advance_).losses);
     }
     return figures;
   }

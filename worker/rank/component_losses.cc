@@ -1,10 +1,10 @@
 #include "worker/rank/component_losses.h"
 
-#include <numeric>
 #include <utility>
 
 #include "base/files.h"
 #include "worker/data/label_mask.h"
+#include "worker/evaluate/bootstrap.h"
 #include "worker/rank/stage_factory.h"
 
 namespace tandem {
@@ -35,10 +35,8 @@ ComponentLosses MeasureComponents(const Plan& plan, const Llama& model,
   options.attention = TrainedFormOf(plan.attention);
   const auto measure = [&](ComponentMode mode) {
     options.mode = mode;
-    const std::vector<double> losses =
-        MeasureText({model, parameters, model}, text.sequences(), options, collective, [] {
-        }).losses;
-    return std::accumulate(losses.begin(), losses.end(), 0.0) / static_cast<double>(losses.size());
+    const EvaluatedModel evaluated{model, parameters, model};
+    return MeanLoss(MeasureText(evaluated, text.sequences(), options, collective, [] {}).losses);
   };
   return {measure(ComponentMode::kHybrid), measure(ComponentMode::kWindowOnly),
           measure(ComponentMode::kLinearOnly)};

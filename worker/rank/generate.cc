@@ -3,7 +3,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/isnan.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -13,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/files.h"
+#include "worker/evaluate/peak_memory.h"
 #include "worker/export/read_export.h"
 #include "worker/model/device.h"
 #include "worker/model/evaluation_forward.h"
@@ -36,12 +36,6 @@ void Tell(const nlohmann::ordered_json& line) {
 RankExit Fail(RankExit code, const std::string& message) {
   Tell({{"event", "failed"}, {"message", message}});
   return code;
-}
-
-int64_t PeakMemoryBytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return int64_t{usage.ru_maxrss} * 1024;
 }
 
 double SecondsSince(int64_t begin_ns) {
@@ -139,7 +133,7 @@ RankExit Write(const GenerateRequest& request, const LoadedModel& loaded) {
         {"seconds", seconds},
         {"tokens_per_second", seconds > 0 ? static_cast<double>(written) / seconds : 0.0},
         {"state_bytes", state.bytes()},
-        {"peak_memory_bytes", PeakMemoryBytes()},
+        {"peak_memory_bytes", static_cast<int64_t>(PeakMemory().OfProcess())},
         {"peak_device_bytes", PeakDeviceBytes(loaded.model->device())}});
   return RankExit::kDone;
 }
