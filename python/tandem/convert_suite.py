@@ -31,7 +31,7 @@ import sys
 from tandem.columnar import columnar_records
 from tandem.documents import guarded_blocks, numbered_lines, source_of
 from tandem.record_forms import parse_line
-from tandem.suites import checked_item
+from tandem.suite_files import checked_item
 from tandem.violations import BadDocument, BadFile
 
 LETTERS = ("A", "B", "C", "D")

@@ -9,7 +9,7 @@ Request: {"version": 1, "tokenizer": model folder, "cache": folder, "train": [pa
     "weights": [real per item of train]   "text_key": "text"   "train_on_prompt": false
     "passkey": {"prompts": 32, "distances": [16, 128, 384], "length": 512}
     "needle", "recall", "key_value": settings of long_range.py
-    "suites": [paths of suite files]   "suite_items": 0   "bos": "model" or "none"    (suites.py)
+    "suites": [paths of suite_files.py's]   "suite_items": 0   "bos": "model" or "none"
 
 Result: a folder <cache>/<key> with {train,validation}.{bin,idx}, their masks (token_shards.py),
 passkey.json, long_range.json, suites.{json,bin,idx} and manifest.json (with the digests of all

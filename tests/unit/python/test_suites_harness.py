@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from tandem import convert_suite
-from tandem.suites import CHOICE_METRICS, texts_of
+from tandem.suite_files import CHOICE_METRICS
+from tandem.suite_requests import texts_of
 
 numpy = pytest.importorskip("numpy")
 pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
