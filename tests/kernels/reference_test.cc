@@ -66,6 +66,22 @@ Example MakeExample(unsigned seed) {
   return e;
 }
 
+// Every gradient of the hybrid against central differences of a weighted sum of its outputs.
+void ExpectGradients(const Options& options, Example& e) {
+  const auto loss = [&] {
+    return Weighted(reference::Hybrid(e.sizes, options, e.in).out, e.upstream);
+  };
+  const HybridGradient g = reference::HybridBackward(e.sizes, options, e.in, e.upstream);
+  ExpectClose("d_q", g.d_q, CentralDifferences(e.in.q, loss), kDifferenceTolerance);
+  ExpectClose("d_k", g.d_k, CentralDifferences(e.in.k, loss), kDifferenceTolerance);
+  ExpectClose("d_v", g.d_v, CentralDifferences(e.in.v, loss), kDifferenceTolerance);
+  ExpectClose("d_phi_q", g.d_phi_q, CentralDifferences(e.in.phi_q, loss), kDifferenceTolerance);
+  ExpectClose("d_phi_k", g.d_phi_k, CentralDifferences(e.in.phi_k, loss), kDifferenceTolerance);
+  // With the window off gamma cancels: its gradient is zero beside a loss of order 1.
+  ExpectClose("d_gamma", g.d_gamma, CentralDifferences(e.in.gamma, loss), kDifferenceTolerance,
+              options.window_off ? 1.0 : 1e-300);
+}
+
 struct HybridCase {
   int64_t window, sinks;
   bool span_all;
@@ -76,16 +92,7 @@ class HybridGradientTest : public ::testing::TestWithParam<HybridCase> {};
 TEST_P(HybridGradientTest, AgreesWithDifferences) {
   Example e = MakeExample(11);
   const Options options{GetParam().window, GetParam().sinks, GetParam().span_all, false};
-  const auto loss = [&] {
-    return Weighted(reference::Hybrid(e.sizes, options, e.in).out, e.upstream);
-  };
-  const HybridGradient g = reference::HybridBackward(e.sizes, options, e.in, e.upstream);
-  ExpectClose("d_q", g.d_q, CentralDifferences(e.in.q, loss), kDifferenceTolerance);
-  ExpectClose("d_k", g.d_k, CentralDifferences(e.in.k, loss), kDifferenceTolerance);
-  ExpectClose("d_v", g.d_v, CentralDifferences(e.in.v, loss), kDifferenceTolerance);
-  ExpectClose("d_phi_q", g.d_phi_q, CentralDifferences(e.in.phi_q, loss), kDifferenceTolerance);
-  ExpectClose("d_phi_k", g.d_phi_k, CentralDifferences(e.in.phi_k, loss), kDifferenceTolerance);
-  ExpectClose("d_gamma", g.d_gamma, CentralDifferences(e.in.gamma, loss), kDifferenceTolerance);
+  ExpectGradients(options, e);
 }
 
 INSTANTIATE_TEST_SUITE_P(Reference, HybridGradientTest,
@@ -103,18 +110,7 @@ TEST(Reference, EveryOptionAgreesWithDifferences) {
   for (const Options& options : {terraced, affine, gain, off, all}) {
     Example e = MakeExample(19);
     for (double& gamma : e.in.gamma) gamma = 0.2 + gamma / 10;  // below 1, for affine
-    const auto loss = [&] {
-      return Weighted(reference::Hybrid(e.sizes, options, e.in).out, e.upstream);
-    };
-    const HybridGradient g = reference::HybridBackward(e.sizes, options, e.in, e.upstream);
-    ExpectClose("d_q", g.d_q, CentralDifferences(e.in.q, loss), kDifferenceTolerance);
-    ExpectClose("d_k", g.d_k, CentralDifferences(e.in.k, loss), kDifferenceTolerance);
-    ExpectClose("d_v", g.d_v, CentralDifferences(e.in.v, loss), kDifferenceTolerance);
-    ExpectClose("d_phi_q", g.d_phi_q, CentralDifferences(e.in.phi_q, loss), kDifferenceTolerance);
-    ExpectClose("d_phi_k", g.d_phi_k, CentralDifferences(e.in.phi_k, loss), kDifferenceTolerance);
-    // With the window off gamma cancels: its gradient is zero beside a loss of order 1.
-    ExpectClose("d_gamma", g.d_gamma, CentralDifferences(e.in.gamma, loss), kDifferenceTolerance,
-                options.window_off ? 1.0 : 1e-300);
+    ExpectGradients(options, e);
   }
 }
 

@@ -13,6 +13,7 @@
 #include <torch/csrc/autograd/grad_mode.h>
 
 #include "kernels/reference/attention.h"
+#include "tests/unit/attention/refusal.h"
 #include "tests/unit/attention/tensor_compare.h"
 
 namespace tandem::testing {
@@ -244,44 +245,31 @@ TEST(Attention, IsBitwiseTheSameForAnyNumberOfThreads) {
   for (size_t i = 0; i < runs[0].size(); ++i) EXPECT_TRUE(runs[0][i].equal(runs[1][i])) << i;
 }
 
-template <class Call>
-std::string Refusal(const Call& call) {
-  try {
-    call();
-  } catch (const c10::Error& e) {
-    return e.what_without_backtrace();
-  }
-  return "accepted";
-}
-
 TEST(Attention, RefusesWhatItCannotRead) {
   const Inputs x;
-  const auto expect = [&](const std::string& words, const auto& call) {
-    EXPECT_NE(Refusal(call).find(words), std::string::npos) << words << "\n" << Refusal(call);
-  };
-  expect("k has shape", [&] { CausalSoftmax(x.q, x.k.narrow(2, 0, 50), x.v); });
-  expect("k is Float", [&] { CausalSoftmax(x.q, x.k.to(at::kFloat), x.v); });
-  expect("must divide the 4 query heads", [&] {
+  ExpectRefusal("k has shape", [&] { CausalSoftmax(x.q, x.k.narrow(2, 0, 50), x.v); });
+  ExpectRefusal("k is Float", [&] { CausalSoftmax(x.q, x.k.to(at::kFloat), x.v); });
+  ExpectRefusal("must divide the 4 query heads", [&] {
     const at::Tensor three = at::randn({kB, 3, kT, kD}, at::kDouble);
     CausalSoftmax(x.q, three, three);
   });
-  expect("head dimension is 12; must be a multiple of 8", [&] {
+  ExpectRefusal("head dimension is 12; must be a multiple of 8", [&] {
     const at::Tensor odd = x.q.narrow(3, 0, 12);
     WindowAttention(odd, odd, odd, 4, 0);
   });
-  expect("window is 0; must be at least 1", [&] { WindowAttention(x.q, x.k, x.v, 0, 0); });
-  expect("num_sinks is 0", [&] { SinksAttention(x.q, x.k, x.v, 0); });
-  expect("w_k has shape", [&] {
+  ExpectRefusal("window is 0; must be at least 1", [&] { WindowAttention(x.q, x.k, x.v, 0, 0); });
+  ExpectRefusal("num_sinks is 0", [&] { SinksAttention(x.q, x.k, x.v, 0); });
+  ExpectRefusal("w_k has shape", [&] {
     HybridAttentionWithMaps(x.q, x.k, x.v, x.w_q, x.w_k.narrow(0, 0, 2), x.theta, SomeOptions());
   });
-  expect("width is 20; must be a multiple of 8", [&] {
+  ExpectRefusal("width is 20; must be a multiple of 8", [&] {
     const at::Tensor w = x.w_q.narrow(2, 0, 20);
     HedgehogFeatureMap(x.q, w);
   });
-  expect("gamma is undefined", [&] {
+  ExpectRefusal("gamma is undefined", [&] {
     HybridAttentionWithMaps(x.q, x.k, x.v, x.w_q, x.w_k, at::Tensor(), SomeOptions());
   });
-  expect("0 tokens", [&] {
+  ExpectRefusal("0 tokens", [&] {
     const at::Tensor none = x.q.narrow(2, 0, 0);
     CausalSoftmax(none, none, none);
   });

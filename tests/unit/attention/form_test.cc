@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/unit/attention/form_inputs.h"
+#include "tests/unit/attention/refusal.h"
 #include "worker/model/attention/weight_losses.h"
 
 namespace tandem::testing {
@@ -220,54 +221,42 @@ TEST(Transfer, RetainedHeadsLearnNothing) {
   }
 }
 
-template <class Call>
-std::string Refusal(const Call& call) {
-  try {
-    call();
-  } catch (const c10::Error& e) {
-    return e.what_without_backtrace();
-  }
-  return "accepted";
-}
-
 TEST(Form, RefusesWhatItDoesNotKnow) {
-  const auto expect = [&](const std::string& words, const auto& call) {
-    EXPECT_NE(Refusal(call).find(words), std::string::npos) << words << "\n" << Refusal(call);
-  };
   FormInputs x(SomeForm(WindowKind::kTerraced), 20);
-  expect("must be hedgehog, exp", [] { FeatureMapKindFromWord("cosine"); });
-  expect("must be sliding or terraced", [] { WindowKindFromWord("dilated"); });
-  expect("must be shared or mass", [] { MixingFromWord("none"); });
-  expect("must be weights, outputs", [] { TransferObjectiveFromWord("mixture"); });
-  expect("retained KV groups [2]; must be distinct, ascending and in [0, 2)", [&] {
+  ExpectRefusal("must be hedgehog, exp", [] { FeatureMapKindFromWord("cosine"); });
+  ExpectRefusal("must be sliding or terraced", [] { WindowKindFromWord("dilated"); });
+  ExpectRefusal("must be shared or mass", [] { MixingFromWord("none"); });
+  ExpectRefusal("must be weights, outputs", [] { TransferObjectiveFromWord("mixture"); });
+  ExpectRefusal("retained KV groups [2]; must be distinct, ascending and in [0, 2)", [&] {
     AttentionCall call = x.call;
     call.retained = {2};
     Attend(ComponentMode::kHybrid, call);
   });
-  expect("gamma is undefined", [&] {
+  ExpectRefusal("gamma is undefined", [&] {
     AttentionCall call = x.call;
     call.gamma = at::Tensor();
     Attend(ComponentMode::kHybrid, call);
   });
-  expect("must be one per query head, 4, or per KV head, 2", [&] {
+  ExpectRefusal("must be one per query head, 4, or per KV head, 2", [&] {
     AttentionCall call = x.call;
     call.w_k = call.w_k.narrow(0, 0, 3);
     Attend(ComponentMode::kLinearOnly, call);
   });
-  expect("mixing by mass knows no span all", [&] {
+  ExpectRefusal("mixing by mass knows no span all", [&] {
     AttentionCall call = x.call;
     call.form.mixing = Mixing::kMass;
     call.form.span = Span::kAll;
     Attend(ComponentMode::kHybrid, call);
   });
-  expect("bias has shape [2, 8] beside a map of shape [4, 8, 8]; must be (Y) or (Y,f)", [&] {
+  ExpectRefusal("bias has shape [2, 8] beside a map of shape [4, 8, 8]; must be (Y) or (Y,f)", [&] {
     FeatureMap(x.call.form, x.call.q, x.call.w_q, x.call.w_q.select(1, 0).narrow(0, 0, 2));
   });
-  expect("hybrid_weights needs linear.span outside, mixing.kind shared and compat none", [&] {
-    TransferCall transfer = TransferOf(x, "sigmoid");
-    transfer.attention.form.lolcats_defect = true;
-    TransferLayer(TransferObjectiveFromWord("hybrid_weights"), transfer);
-  });
+  ExpectRefusal("hybrid_weights needs linear.span outside, mixing.kind shared and compat none",
+                [&] {
+                  TransferCall transfer = TransferOf(x, "sigmoid");
+                  transfer.attention.form.lolcats_defect = true;
+                  TransferLayer(TransferObjectiveFromWord("hybrid_weights"), transfer);
+                });
 }
 
 }  // namespace
