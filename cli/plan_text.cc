@@ -28,11 +28,12 @@ std::string SizeText(double bytes) {
 }
 
 std::vector<std::string> RowOf(const json& stage) {
-  const double steps = NumberOf(stage, "steps");
+  const double steps = NumberOf(stage, "steps"), tokens = NumberOf(stage, "tokens"),
+               bytes = NumberOf(stage, "memory_bytes");
   return {"  " + TextOf(stage, "stage"), Right(steps > 0 ? Grouped(steps) : "-", 8),
-          Right(Grouped(NumberOf(stage, "tokens")), 14),
+          Right(tokens > 0 ? Grouped(tokens) : "-", 14),
           Right(TimeText(NumberOf(stage, "seconds")), 9),
-          Right(SizeText(NumberOf(stage, "memory_bytes")), 9)};
+          Right(bytes > 0 ? SizeText(bytes) : "-", 9)};
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ written aside, made durable and renamed: it is whole or it is not there.
 
 Says JSON lines on stdout: {"event": "progress", "documents", "tokens"}, then {"event": "result",
 "tokens": folder, "documents", "train_tokens", "validation_tokens", "cached"}, or one {"event":
-"error", "field", "message"} with all that is wrong, a line each. Exit codes: 0 done, 2 the user's
+"error", "field", "message"} with all that is wrong, a line each. What it took stands in
+prepare_cost.json beside the request (prepare_cost.py). Exit codes: 0 done, 2 the user's
 data or model folder cannot be used, 1 anything else.
 """
 
@@ -33,6 +34,7 @@ import sys
 from tandem.long_range import make_long_range
 from tandem.model_tokenizer import ModelTokenizer
 from tandem.passkey import make_prompts
+from tandem.prepare_cost import PrepareCost
 from tandem.sources import (
     Reading,
     check_weights,
@@ -55,11 +57,12 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES
 # ---------------------------------------------------------------- the folder's files
 
 
-def write_shards(request, tokenizer, folder, violations):
+def write_shards(request, tokenizer, folder, violations, cost):
     reading = Reading(request, tokenizer, violations)
-    threshold = survey(request, reading)
+    threshold, extent = survey(request, reading)
     names = reading.shard_names()
     work = Tokenising(tokenizer, folder, [*dict.fromkeys(names), "validation"])
+    cost.expect(extent, work)
     for index, document in reading.documents("train"):
         held_out = threshold is not None and held_out_rank(document) < threshold
         work.add("validation" if held_out else names[index], document)
@@ -90,8 +93,8 @@ def write_prompts(request, tokenizer, folder, violations):
 # ---------------------------------------------------------------- all of it
 
 
-def prepare(request):
-    """Returns the result event's fields. Raises DataRefused."""
+def prepare(request, cost=None):
+    """Returns the result event's fields; a PrepareCost learns what to expect. Raises DataRefused."""
     violations = Violations()
     tokenizer = None
     try:
@@ -112,7 +115,8 @@ def prepare(request):
     if cached:
         check_lengths(request, manifest["train_shards"], manifest["tokens"]["validation"])
     else:
-        manifest = fill_cache(request, tokenizer, {**sources, "suites": suites}, key, violations)
+        named = {**sources, "suites": suites}
+        manifest = fill_cache(request, tokenizer, named, key, violations, cost or PrepareCost())
     return {
         "tokens": final,
         "documents": sum(manifest["documents"].values()),
@@ -122,10 +126,10 @@ def prepare(request):
     }
 
 
-def fill_cache(request, tokenizer, sources, key, violations):
+def fill_cache(request, tokenizer, sources, key, violations, cost):
     aside = FolderAside(request["cache"], key)
     try:
-        shards = write_shards(request, tokenizer, aside.path, violations)
+        shards = write_shards(request, tokenizer, aside.path, violations, cost)
         check_lengths(request, train_shards(request, shards), shards["validation"].tokens)
         write_prompts(request, tokenizer, aside.path, violations)
         write_suites(request, tokenizer, aside.path, violations)
@@ -181,9 +185,12 @@ def main(arguments=None):
         prog="python -m tandem.prepare", description="Text to token shards."
     )
     parser.add_argument("--request", required=True, help="prepare.json")
-    request = read_request(parser.parse_args(arguments).request)
+    path, cost = parser.parse_args(arguments).request, PrepareCost()
+    request = read_request(path)
     try:
-        say("result", **prepare(request))
+        result = prepare(request, cost)
+        cost.write(os.path.dirname(path), result)
+        say("result", **result)
     except DataRefused as refused:
         say_refused(told_once(refused.violations, request))
         return 2

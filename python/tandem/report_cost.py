@@ -6,14 +6,17 @@ from tandem.report_inputs import number
 from tandem.report_words import cell, duration, percent, section, signed_percent, size, table
 
 TITLES = {
+    "prepare": "Preparing the text",
     "attention_transfer": "Attention transfer",
     "finetune": "Finetuning",
     "evaluate": "Evaluation",
+    "export": "Export",
 }
 COLUMNS = ("Tokens", "Time", "Error of time", "Memory", "Error of memory", "GFLOP/s")
 NOTE = (
     "Expected: useful operations of the stage by its formula, divided by the rate of a rehearsal "
-    "on a few tokens before the first step; memory counted tensor by tensor. Actual: the steps "
+    "on a few tokens before the first step; memory counted tensor by tensor. Preparing is rehearsed "
+    "on the first documents, the export by writing a file. Actual: the steps "
     "alone, those of a crashed attempt once; largest resident set of the first rank in the stage "
     "(on a GPU the most that its tensors held so far). GFLOP/s are of useful operations, which the "
     "method needs: recomputation is not among them."
@@ -34,7 +37,7 @@ def estimates(inputs):
 def cost_rows(inputs):
     stages = (inputs.evaluation.get("cost") or {}).get("stages")
     stages = stages if isinstance(stages, list) else []
-    return [stage for stage in stages if isinstance(stage, dict)]
+    return [stage for stage in [*stages, inputs.export_cost] if isinstance(stage, dict) and stage]
 
 
 def part(stage, name):
@@ -44,9 +47,10 @@ def part(stage, name):
 
 def row(stage):
     expected, error = part(stage, "estimate"), part(stage, "error")
+    tokens = number(stage.get("tokens"))
     rate = number(stage.get("flop_per_second"))
     cells = (
-        f"{number(stage.get('tokens')) or 0:,.0f}",
+        f"{tokens:,.0f}" if tokens else "–",
         both(duration(number(stage.get("seconds"))), duration(number(expected.get("seconds")))),
         signed_percent(error.get("seconds")),
         both(size(stage.get("peak_memory_bytes")), size(expected.get("memory_bytes"))),
@@ -64,11 +68,15 @@ def both(actual, expected):
 
 def share_read(stage):
     """Of the plan's tokens: less than 1 where early stop ended the stage."""
+    if not number(stage.get("steps")):
+        return 1.0
     planned, read = number(part(stage, "estimate").get("tokens")), number(stage.get("tokens"))
     return min(1.0, read / planned) if planned and read else 1.0
 
 
 def words_of(stage):
+    if stage.get("reused") and stage.get("stage") == "prepare":
+        return "the tokens lay in the cache; this is the time of checking that"
     if stage.get("reused"):
         return "taken over from an equal stage of another job, whose time this is"
     share = share_read(stage)

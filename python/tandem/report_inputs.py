@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 class ReportInputs:
     job_folder: str
     evaluation: dict = field(default_factory=dict)  # report.json
+    export_cost: dict = field(default_factory=dict)  # export_cost.json, later than report.json
     plan: dict = field(default_factory=dict)  # of the newest attempt
     manifest: dict = field(default_factory=dict)  # of the exported model
     model_config: dict = field(default_factory=dict)  # its config.json
@@ -30,6 +31,9 @@ def read_inputs(job_folder):
     inputs.evaluation = read_object(
         inputs, os.path.join(artifacts, "report.json"), "the evaluation"
     )
+    export_cost = os.path.join(artifacts, "export_cost.json")
+    if os.path.exists(export_cost):
+        inputs.export_cost = read_object(inputs, export_cost, "the export's cost")
     early_stop = os.path.join(artifacts, "early_stop.json")
     if inputs.evaluation and "early_stop" not in inputs.evaluation and os.path.exists(early_stop):
         inputs.evaluation["early_stop"] = read_object(inputs, early_stop, "the early stop")

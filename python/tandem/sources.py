@@ -7,6 +7,7 @@ import hashlib
 import os
 
 from tandem.documents import read_documents, source_of
+from tandem.prepare_cost import Extent
 from tandem.record_forms import RecordForms
 from tandem.token_cache import cache_key
 from tandem.token_shards import sha256_of
@@ -113,17 +114,19 @@ def held_out_rank(document):
 def survey(request, reading):
     """Reads everything once before tokenising: raises all that is wrong.
 
-    Returns the threshold of the hold-out, None if validation files are given.
+    Returns the threshold of the hold-out, None if validation files are given, and the Extent.
     """
-    violations, lowest, documents = reading.violations, 2.0, 0
+    violations, lowest, documents, extent = reading.violations, 2.0, 0, Extent()
     for _, document in reading.documents("train"):
         lowest = min(lowest, held_out_rank(document))
         documents += 1
-    for _ in reading.documents("validation"):
-        pass
+        extent.add(document)
+    for _, document in reading.documents("validation"):
+        extent.add(document)
+    extent.close()
     violations.raise_if_any()
     if request["validation"]:
-        return None
+        return None, extent
     if documents < 2:
         violations.add(
             "data.validation",
@@ -132,4 +135,4 @@ def survey(request, reading):
         )
         violations.raise_if_any()
     # At least one document, also where the fraction of a few would be none.
-    return max(request["validation_fraction"], lowest + 2**-40)
+    return max(request["validation_fraction"], lowest + 2**-40), extent

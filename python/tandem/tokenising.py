@@ -39,16 +39,20 @@ class Tokenising:
 
     def flush(self):
         batch, self.waiting, self.characters = self.waiting, [], 0
-        texts = [text for _, document in batch for text, _ in document.parts]
-        encoded = iter(self.tokenizer.encode_batch(texts))
-        for name, document in batch:
-            ids, labels = self.joined(document, encoded)
+        made = self.made([document for _, document in batch])
+        for (name, _), (ids, labels) in zip(batch, made):
             self.check(ids)
             if ids:
                 self.shards[name].append(ids, labels if 0 in labels else None)
         if time.monotonic() - self.said >= PROGRESS_SECONDS:
             self.said = time.monotonic()
             say("progress", documents=self.documents(), tokens=self.tokens())
+
+    def made(self, documents):
+        """Ids and labels of each."""
+        texts = [text for document in documents for text, _ in document.parts]
+        encoded = iter(self.tokenizer.encode_batch(texts))
+        return (self.joined(document, encoded) for document in documents)
 
     def joined(self, document, encoded):
         if document.tokens is not None:

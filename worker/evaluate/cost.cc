@@ -6,6 +6,7 @@
 
 #include "base/files.h"
 #include "worker/data/json_file.h"
+#include "worker/evaluate/cost_json.h"
 #include "worker/plan/attempt_folders.h"
 
 namespace tandem {
@@ -36,7 +37,45 @@ void ReadAttempt(const std::string& path, StepLines* steps, double* all_seconds)
   }
 }
 
+std::optional<StageCost> ReadPrepareCost(const std::string& path) {
+  const Result<json> root = ReadJsonObject(path);
+  if (!root.ok()) return std::nullopt;
+  StageCost cost;
+  cost.stage = "prepare";
+  cost.stage_index = kPrepareIndex;
+  cost.tokens = RealOf(*root, "tokens");
+  cost.seconds = RealOf(*root, "seconds");
+  cost.peak_memory_bytes = RealOf(*root, "peak_memory_bytes");
+  cost.reused = MemberOf(*root, "cached") == true;
+  const json& expected = MemberOf(*root, "estimate");
+  if (cost.reused || !expected.is_object()) return cost;
+  cost.estimate.emplace();
+  cost.estimate->stage = cost.stage;
+  cost.estimate->stage_index = kPrepareIndex;
+  cost.estimate->tokens = RealOf(expected, "tokens");
+  cost.estimate->given_seconds = RealOf(expected, "seconds");
+  cost.estimate->memory_bytes = RealOf(expected, "memory_bytes");
+  return cost;
+}
+
 }  // namespace
+
+std::optional<StageCost> PrepareCost(const std::string& job_folder) {
+  std::optional<StageCost> found;
+  for (const int64_t epoch : AttemptEpochs(job_folder)) {
+    std::optional<StageCost> cost = ReadPrepareCost(PrepareCostPath(job_folder, epoch));
+    if (cost && (!found || found->reused)) found = std::move(cost);
+  }
+  return found;
+}
+
+Status WriteExportCost(const std::string& job_folder, const StageCost& exported) {
+  Cost cost;
+  cost.stages.push_back(exported);
+  AddEstimates(ReadEstimate(job_folder), &cost);
+  return WriteFileDurably(JoinPath(job_folder, "artifacts/export_cost.json"),
+                          StageCostJson(cost.stages[0]).dump(1) + "\n");
+}
 
 Cost TrainingCost(const std::string& job_folder) {
   StepLines steps;

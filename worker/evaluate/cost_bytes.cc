@@ -129,4 +129,14 @@ StageBytes BytesOfEvaluation(const CostShape& shape, const Plan& plan, int64_t g
   return bytes;
 }
 
+// The check's model is in fp32, its files are mapped meanwhile.
+StageBytes BytesOfExport(const CostShape& shape, const Plan& plan) {
+  const double elements = WeightBytes(shape.model, plan) / BaseElementBytes(plan);
+  StageBytes bytes;
+  bytes.weights = elements * (BaseElementBytes(plan) + kFloat +
+                              (plan.export_dtype == "bfloat16" ? 2 : kFloat));
+  bytes.parameters = (AllParameters(shape, plan) + MapParameters(shape)) * kFloat;
+  return bytes;
+}
+
 }  // namespace tandem

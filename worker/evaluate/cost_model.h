@@ -55,6 +55,8 @@ struct StageBytes {
   double total() const { return weights + parameters + optimiser + activations + logits; }
 };
 StageBytes BytesOfStage(const CostShape& shape, const Plan& plan, const StagePlan& stage);
+// Of an export with its check, for which the files are read back beside the model.
+StageBytes BytesOfExport(const CostShape& shape, const Plan& plan);
 // Of an evaluation whose groups hold `group_tokens` tokens.
 StageBytes BytesOfEvaluation(const CostShape& shape, const Plan& plan, int64_t group_tokens);
 

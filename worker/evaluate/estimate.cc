@@ -13,8 +13,10 @@ ordered_json StageJson(const StageEstimate& stage) {
   ordered_json out = {{"stage", stage.stage}, {"stage_index", stage.stage_index}};
   if (stage.steps > 0) out["steps"] = stage.steps;
   out["tokens"] = stage.tokens;
-  out["flop_per_token"] = stage.flop_per_token;
-  out["flop_per_second"] = stage.flop_per_second;
+  if (stage.flop_per_second > 0) {
+    out["flop_per_token"] = stage.flop_per_token;
+    out["flop_per_second"] = stage.flop_per_second;
+  }
   out["seconds"] = stage.seconds();
   out["memory_bytes"] = stage.memory_bytes;
   return out;
@@ -24,7 +26,7 @@ StageEstimate StageOf(const json& entry) {
   return {TextOf(entry, "stage"),          IntegerOf(entry, "stage_index", 0),
           IntegerOf(entry, "steps", 0),    RealOf(entry, "tokens"),
           RealOf(entry, "flop_per_token"), RealOf(entry, "flop_per_second"),
-          RealOf(entry, "memory_bytes")};
+          RealOf(entry, "memory_bytes"),   RealOf(entry, "seconds")};
 }
 
 }  // namespace

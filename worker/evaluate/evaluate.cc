@@ -248,6 +248,9 @@ class Evaluator {
     own.peak_memory_bytes = device.device.is_cpu() ? inputs_.memory.OfStage()
                                                    : static_cast<double>(PeakDeviceBytes(device));
     evaluation->cost.stages.push_back(own);
+    if (auto prepared = PrepareCost(plan_.job_folder)) {
+      evaluation->cost.stages.insert(evaluation->cost.stages.begin(), std::move(*prepared));
+    }
     AddEstimates(ReadEstimate(plan_.job_folder), &evaluation->cost);
   }
 

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
+#include "worker/evaluate/cost_json.h"
 #include "worker/evaluate/evaluate.h"
 
 namespace tandem {
@@ -14,13 +15,6 @@ using nlohmann::ordered_json;
 // More sequences than this are not listed one by one: the report stays below the coordinator's
 // limit.
 constexpr size_t kMaxListedSequences = 20'000;
-
-ordered_json Number(double value) {
-  return std::isfinite(value) ? ordered_json(value) : ordered_json(nullptr);
-}
-ordered_json Number(const std::optional<double>& value) {
-  return value ? Number(*value) : ordered_json(nullptr);
-}
 
 ordered_json Components(const Evaluation& evaluation) {
   ordered_json components = ordered_json::object();
@@ -123,31 +117,6 @@ ordered_json Lengths(const Evaluation& evaluation) {
                     {"components", std::move(components)}});
   }
   return rows;
-}
-
-ordered_json StageCostJson(const StageCost& stage) {
-  ordered_json out = {{"stage", stage.stage},
-                      {"stage_index", stage.stage_index},
-                      {"tokens", Number(stage.tokens)},
-                      {"seconds", Number(stage.seconds)}};
-  if (stage.steps > 0) out["steps"] = stage.steps;
-  if (stage.peak_memory_bytes > 0) out["peak_memory_bytes"] = Number(stage.peak_memory_bytes);
-  if (stage.reused) out["reused"] = true;
-  if (!stage.estimate) return out;
-  const StageEstimate& expected = *stage.estimate;
-  out["flop_per_token"] = Number(expected.flop_per_token);
-  if (stage.seconds > 0) {
-    out["flop_per_second"] = Number(expected.flop_per_token * stage.tokens / stage.seconds);
-  }
-  out["estimate"] = {{"tokens", Number(expected.tokens)},
-                     {"seconds", Number(expected.seconds())},
-                     {"memory_bytes", Number(expected.memory_bytes)}};
-  // Of what was done: a stage that stopped early is compared with as many tokens of the plan.
-  const double share = expected.tokens > 0 ? stage.tokens / expected.tokens : 0;
-  out["error"] = {
-      {"seconds", Number(RelativeError(stage.seconds, expected.seconds() * share))},
-      {"memory_bytes", Number(RelativeError(stage.peak_memory_bytes, expected.memory_bytes))}};
-  return out;
 }
 
 ordered_json CostJson(const Evaluation& evaluation) {

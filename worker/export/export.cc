@@ -19,10 +19,8 @@
 namespace tandem {
 namespace {
 
-constexpr int64_t kCheckTokens = 96;
 // fp32 sums in another order; the promise to transformers is the same number.
 constexpr double kMergeTolerance = 1e-4;
-constexpr const char* kAsidePrefix = ".model-";
 
 EvaluationOptions OptionsOf(const Plan& plan) {
   EvaluationOptions options;
@@ -37,7 +35,7 @@ EvaluationOptions OptionsOf(const Plan& plan) {
 Status SweepAside(const std::string& artifacts) {
   TANDEM_ASSIGN_OR_RETURN(const auto names, ListFolder(artifacts));
   for (const std::string& name : names) {
-    if (!name.starts_with(kAsidePrefix)) continue;
+    if (!name.starts_with(kExportAsidePrefix)) continue;
     TANDEM_RETURN_IF_ERROR(RemoveTree(JoinPath(artifacts, name)));
   }
   return Status::Ok();
@@ -64,7 +62,7 @@ Status WriteConfig(const Plan& plan, const ModelConfig& config, const std::strin
 }
 
 at::Tensor CheckIds(const TokenShard& validation) {
-  const int64_t count = std::min(kCheckTokens, validation.num_tokens());
+  const int64_t count = std::min(kExportCheckTokens, validation.num_tokens());
   at::Tensor ids = at::empty({1, count}, at::kLong);
   validation.Read(0, count, ids.mutable_data_ptr<int64_t>());
   return ids;
@@ -103,7 +101,7 @@ Status CheckExport(const ExportInputs& inputs, const std::string& folder,
     }
   }
   const std::string path = JoinPath(artifacts, "check.safetensors");
-  const std::string aside = JoinPath(artifacts, std::string(kAsidePrefix) + "check");
+  const std::string aside = JoinPath(artifacts, std::string(kExportAsidePrefix) + "check");
   TANDEM_RETURN_IF_ERROR(
       WriteSafetensors(aside, {ViewOf("ids", "I64", ids), ViewOf("logits", "F32", logits)}));
   return RenameDurably(aside, path);
@@ -113,7 +111,7 @@ Status CheckExport(const ExportInputs& inputs, const std::string& folder,
 // exporting again.
 Status Publish(const std::string& aside, const std::string& directory,
                const std::string& artifacts) {
-  const std::string old = JoinPath(artifacts, std::string(kAsidePrefix) + "old");
+  const std::string old = JoinPath(artifacts, std::string(kExportAsidePrefix) + "old");
   if (PathExists(directory)) TANDEM_RETURN_IF_ERROR(RenameDurably(directory, old));
   TANDEM_RETURN_IF_ERROR(RenameDurably(aside, directory));
   return RemoveTree(old);
@@ -127,7 +125,7 @@ Result<ExportedModel> ExportModel(const ExportInputs& inputs) {
   TANDEM_RETURN_IF_ERROR(MakeFolders(artifacts));
   TANDEM_RETURN_IF_ERROR(SweepAside(artifacts));
   const std::string aside =
-      JoinPath(artifacts, std::string(kAsidePrefix) + std::to_string(getpid()));
+      JoinPath(artifacts, std::string(kExportAsidePrefix) + std::to_string(getpid()));
   TANDEM_RETURN_IF_ERROR(MakeFolders(aside));
 
   ExportedModel exported;

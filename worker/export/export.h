@@ -23,6 +23,10 @@
 
 namespace tandem {
 
+inline constexpr int64_t kExportCheckTokens = 96;
+// What is not whole yet stands in artifacts/ under such a name; an export removes what it finds.
+inline constexpr const char* kExportAsidePrefix = ".model-";
+
 struct ExportInputs {
   const Plan& plan;
   const Llama& model;  // the base, as loaded

@@ -23,4 +23,8 @@ std::string MetricsPath(const std::string& job_folder, int64_t epoch) {
   return JoinPath(job_folder, "attempts/" + std::to_string(epoch) + "/metrics.jsonl");
 }
 
+std::string PrepareCostPath(const std::string& job_folder, int64_t epoch) {
+  return JoinPath(job_folder, "attempts/" + std::to_string(epoch) + "/prepare_cost.json");
+}
+
 }  // namespace tandem

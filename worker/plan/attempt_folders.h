@@ -12,5 +12,7 @@ namespace tandem {
 std::vector<int64_t> AttemptEpochs(const std::string& job_folder);
 // The steps that an attempt wrote down (worker/rank/metrics_log.h); it need not be there.
 std::string MetricsPath(const std::string& job_folder, int64_t epoch);
+// What preparing took (python/tandem/prepare_cost.py); it need not be there.
+std::string PrepareCostPath(const std::string& job_folder, int64_t epoch);
 
 }  // namespace tandem

@@ -3,8 +3,10 @@
 #include <memory>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/digest.h"
 #include "base/files.h"
+#include "worker/evaluate/cost.h"
 #include "worker/evaluate/evaluate.h"
 #include "worker/export/export.h"
 #include "worker/rank/failure.h"
@@ -34,10 +36,20 @@ ClosingResult RunEvaluate(const ClosingInputs& inputs,
 }
 
 ClosingResult RunExport(const ClosingInputs& inputs) {
+  PeakMemory memory;
+  memory.StartStage();
+  const int64_t start_ns = Clock::System().MonotonicNs();
   const std::unique_ptr<TokenShard> validation = OpenValidation(inputs.plan);
   ExportInputs exported{inputs.plan, inputs.model, inputs.parameters, *validation,
                         ValueOr(ReadFile(ReportPath(inputs.plan)), RequireStorage)};
   const ExportedModel model = ValueOr(ExportModel(exported), RequireStorage);
+  StageCost cost;
+  cost.stage = "export";
+  cost.stage_index = static_cast<int64_t>(inputs.plan.stages.size()) + 1;
+  cost.seconds = static_cast<double>(Clock::System().MonotonicNs() - start_ns) * 1e-9;
+  // On a GPU memory means the device's, and the export needs none of it.
+  if (inputs.plan.device == "cpu") cost.peak_memory_bytes = memory.OfStage();
+  RequireStorage(WriteExportCost(inputs.plan.job_folder, cost));
   return {model.directory, model.manifest_sha256};
 }
 

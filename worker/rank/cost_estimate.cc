@@ -6,12 +6,15 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "base/files.h"
 #include "base/log.h"
+#include "worker/evaluate/cost.h"
 #include "worker/evaluate/cost_model.h"
 #include "worker/evaluate/evaluate.h"
 #include "worker/evaluate/passes.h"
+#include "worker/export/export_estimate.h"
 #include "worker/rank/failure.h"
 #include "worker/rank/stage_factory.h"
 
@@ -40,10 +43,13 @@ class Estimator {
 
   Estimate Run() {
     Estimate estimate{plan_.ranks, plan_.device, {}};
+    const std::optional<StageCost> prepared = PrepareCost(plan_.job_folder);
+    if (prepared && prepared->estimate) estimate.stages.push_back(*prepared->estimate);
     for (size_t i = 0; i < plan_.stages.size(); ++i) {
       estimate.stages.push_back(OfTraining(static_cast<int64_t>(i)));
     }
     estimate.stages.push_back(OfEvaluation());
+    if (plan_.recipe != "diagnose") estimate.stages.push_back(OfExport(estimate.stages.back()));
     return estimate;
   }
 
@@ -83,6 +89,24 @@ class Estimator {
     expected.flop_per_token = work.tokens > 0 ? work.flops / work.tokens : 0;
     const int64_t group = std::max(kGroupTokens, 2 * shape_.tokens);
     expected.memory_bytes = ProgramBytes() + BytesOfEvaluation(shape_, plan_, group).total();
+    return expected;
+  }
+
+  // Of rank 0, which exports alone.
+  StageEstimate OfExport(const StageEstimate& evaluation) const {
+    StageEstimate expected;
+    expected.stage = "export";
+    expected.stage_index = static_cast<int64_t>(plan_.stages.size()) + 1;
+    if (collective_.rank() != 0) return expected;
+    const double per_token = evaluation.tokens > 0 ? evaluation.seconds() / evaluation.tokens *
+                                                         static_cast<double>(plan_.ranks)
+                                                   : 0;
+    expected.given_seconds =
+        ValueOr(ExportSeconds(plan_, inputs_.model, inputs_.parameters, per_token, clock_),
+                RequireStorage);
+    if (plan_.device == "cpu") {
+      expected.memory_bytes = ProgramBytes() + BytesOfExport(shape_, plan_).total();
+    }
     return expected;
   }
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "base/files.h"
 #include "tests/unit/model_files/folder.h"
 #include "worker/evaluate/peak_memory.h"
@@ -74,6 +76,53 @@ TEST(Cost, MemoryAndReuseAreReadFromTheLines) {
   ASSERT_EQ(cost.stages.size(), 1u);
   EXPECT_EQ(cost.stages[0].peak_memory_bytes, 7);
   EXPECT_TRUE(cost.stages[0].reused);
+}
+
+// A second attempt finds the tokens in the cache: what they cost is what the first one says.
+TEST(Cost, ThePreparationIsThatOfTheAttemptThatMadeTheTokens) {
+  TestFolder folder;
+  const auto write = [&folder](const std::string& epoch, const std::string& text) {
+    ASSERT_TRUE(MakeFolders(folder.File("attempts/" + epoch)).ok());
+    ASSERT_TRUE(WriteFileDurably(folder.File("attempts/" + epoch + "/prepare_cost.json"), text).ok());
+  };
+  EXPECT_FALSE(PrepareCost(folder.path()));
+  write("1", "{");
+  EXPECT_FALSE(PrepareCost(folder.path()));
+  write("2", R"({"cached":true,"tokens":7,"seconds":0.1})");
+  ASSERT_TRUE(PrepareCost(folder.path()));
+  EXPECT_TRUE(PrepareCost(folder.path())->reused);
+  EXPECT_FALSE(PrepareCost(folder.path())->estimate);
+  write("9", R"({"cached":false,"tokens":7,"seconds":3,"peak_memory_bytes":5,)"
+             R"("estimate":{"tokens":8,"seconds":4,"memory_bytes":6}})");
+  write("10", R"({"cached":true,"tokens":7,"seconds":0.2})");
+  const std::optional<StageCost> cost = PrepareCost(folder.path());
+  ASSERT_TRUE(cost && cost->estimate);
+  EXPECT_EQ(cost->seconds, 3);
+  EXPECT_EQ(cost->peak_memory_bytes, 5);
+  EXPECT_FALSE(cost->reused);
+  EXPECT_EQ(cost->estimate->seconds(), 4);
+  EXPECT_EQ(cost->estimate->tokens, 8);
+}
+
+TEST(Cost, TheExportsStandsBesideItsEstimate) {
+  TestFolder folder;
+  StageEstimate said;
+  said.stage = "export";
+  said.stage_index = 3;
+  said.given_seconds = 4;
+  said.memory_bytes = 2e8;
+  ASSERT_TRUE(WriteEstimate(folder.path(), {1, "cpu", {said}}).ok());
+  StageCost cost;
+  cost.stage = "export";
+  cost.stage_index = 3;
+  cost.seconds = 5;
+  cost.peak_memory_bytes = 1e8;
+  ASSERT_TRUE(WriteExportCost(folder.path(), cost).ok());
+  const auto told = nlohmann::json::parse(*ReadFile(folder.File("artifacts/export_cost.json")));
+  EXPECT_EQ(told["estimate"]["seconds"], 4);
+  EXPECT_EQ(told["error"]["seconds"], 0.25);
+  EXPECT_EQ(told["error"]["memory_bytes"], -0.5);
+  EXPECT_FALSE(told.contains("flop_per_second"));
 }
 
 TEST(Cost, ADamagedEstimateIsNone) {

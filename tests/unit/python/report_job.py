@@ -147,6 +147,12 @@ FULL = {
         "tokens": 1433600, "seconds": 201.5, "peak_memory_bytes": 1.9e9,
         "stages": [
             {
+                "stage": "prepare", "stage_index": -1, "tokens": 1904389, "seconds": 7.0,
+                "peak_memory_bytes": 1.5e8,
+                "estimate": {"tokens": 1950000, "seconds": 8.0, "memory_bytes": 1.4e8},
+                "error": {"seconds": -0.125, "memory_bytes": 0.07},
+            },
+            {
                 "stage": "attention_transfer", "stage_index": 0, "tokens": 614400, "seconds": 63.0,
                 "steps": 300, "peak_memory_bytes": 6.2e8, "flop_per_token": 2.4e7,
                 "flop_per_second": 2.34e11,

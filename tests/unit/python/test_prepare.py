@@ -13,7 +13,7 @@ import pytest
 import zstandard
 from conftest import ROOT
 from prepare_request import jsonl, make_model, refused, request_of, shards_of, text
-from tandem import documents, prepare, token_shards
+from tandem import documents, prepare, prepare_cost, token_shards
 
 __all__ = ["request_of"]  # a fixture
 
@@ -320,6 +320,32 @@ def test_command_speaks_json_lines(request_of):
     assert lines[0]["message"].splitlines()[1].startswith("data.train[1]: ")
     code, lines, stderr = run({"version": 1}, request_of.folder)
     assert code == 1 and lines == [] and "sequence_length is None" in stderr
+
+
+def test_the_command_tells_what_it_expected_and_what_it_took(request_of):
+    (request_of.folder / "many.jsonl").write_bytes(jsonl(*range(200)))
+    request = request_of(train=[str(request_of.folder / "many.jsonl")])
+    _, lines, _ = run(request, request_of.folder)
+    cost = json.loads((request_of.folder / prepare_cost.FILE).read_text())
+    assert not cost["cached"]
+    assert cost["tokens"] == lines[-1]["train_tokens"] + lines[-1]["validation_tokens"]
+    expected = cost["estimate"]
+    assert expected["tokens"] == pytest.approx(cost["tokens"], rel=0.1)
+    assert 0 < expected["seconds"] < 10 and cost["seconds"] > 0
+    assert expected["memory_bytes"] > 1e7 and cost["peak_memory_bytes"] > 1e7
+    run(request, request_of.folder)
+    cost = json.loads((request_of.folder / prepare_cost.FILE).read_text())
+    assert cost["cached"] and "estimate" not in cost
+
+
+def test_the_extent_samples_a_part_of_the_text_and_counts_shards():
+    extent = prepare_cost.Extent()
+    for _ in range(64):
+        extent.add(documents.Document((("ab", True), ("cd", False)), False))
+    extent.add(documents.Document((), True, ([1, 2, 3], None)))
+    assert (extent.characters, extent.tokens) == (256, 3)
+    sampled, characters = extent.sample()
+    assert len(sampled) == 4 and characters == 16
 
 
 def test_a_full_disk_is_said_in_one_line(request_of):

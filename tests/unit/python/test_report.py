@@ -87,24 +87,33 @@ def test_full_page_shows_controls_recall_suites_lengths_and_the_early_stop(tmp_p
 
 
 def test_the_cost_stands_beside_what_was_expected(tmp_path):
-    page = page_of(write_job(tmp_path / "job", FULL))
+    job = write_job(tmp_path / "job", FULL)
+    exported = {
+        "stage": "export", "stage_index": 3, "tokens": 0, "seconds": 4.5, "peak_memory_bytes": 9e7,
+        "estimate": {"tokens": 0, "seconds": 5.0, "memory_bytes": 8e7},
+        "error": {"seconds": -0.1, "memory_bytes": 0.125},
+    }  # fmt: skip
+    (job / "artifacts" / "export_cost.json").write_text(json.dumps(exported))
+    page = page_of(job)
     assert_self_contained(page)
     for words in (
+        "Preparing the text", "expected 8.0 s", "Export</span>", "expected 5.0 s", "expected 80.0",
         "What it was expected to cost", "1 min 03 s", "+5\N{NO-BREAK SPACE}%", "620.0\N{NO-BREAK SPACE}MB",
         "−15\N{NO-BREAK SPACE}%", "stopped after 25\N{NO-BREAK SPACE}% of the plan", "367", "Evaluation",
         "expected 2 min 40 s",
     ):  # fmt: skip
         assert words in page, words
-    assert "1 min 37 s" in page, "stages that were not estimated are in no total"
-    assert "expected 1 min 40 s" in page, "of a stage that stopped early so much as was read"
+    assert "1 min 48 s" in page, "stages that were not estimated are in no total"
+    assert "expected 1 min 53 s" in page, "of a stage that stopped early so much as was read"
 
 
 def test_a_stage_of_another_job_is_in_no_total(tmp_path):
     stages = [{**stage} for stage in FULL["cost"]["stages"]]
-    stages[0]["reused"] = True
+    stages[0]["reused"] = stages[1]["reused"] = True
     evaluation = {**FULL, "cost": {**FULL["cost"], "stages": stages}}
     page = page_of(write_job(tmp_path / "job", evaluation))
     assert "taken over from an equal stage of another job" in page and "Together" not in page
+    assert "the tokens lay in the cache" in page
 
 
 @pytest.mark.parametrize("stages", [None, {}, [None], [{}], [{"estimate": 3, "error": []}]])

@@ -9,7 +9,9 @@
 #include "base/files.h"
 #include "tests/unit/evaluate/tiny_model.h"
 #include "tests/unit/model_files/folder.h"
+#include "worker/evaluate/cost.h"
 #include "worker/evaluate/cost_model.h"
+#include "worker/export/export_estimate.h"
 #include "worker/rank/stage_factory.h"
 
 namespace tandem {
@@ -62,7 +64,7 @@ TEST_F(CostEstimateTest, EveryStageIsEstimatedAndNothingIsTrained) {
     EXPECT_TRUE(tensor.equal(before.at(name))) << name;
   }
   const Estimate estimate = ReadEstimate(plan_.job_folder);
-  ASSERT_EQ(estimate.stages.size(), 3u);
+  ASSERT_EQ(estimate.stages.size(), 4u);
   EXPECT_EQ(estimate.stages[0].stage, "attention_transfer");
   EXPECT_EQ(estimate.stages[0].tokens, 5 * 4 * 32);
   EXPECT_EQ(estimate.stages[1].steps, 7);
@@ -72,11 +74,43 @@ TEST_F(CostEstimateTest, EveryStageIsEstimatedAndNothingIsTrained) {
   EXPECT_EQ(estimate.stages[2].tokens, 8 * 8 * 32) << "eight passes over eight sequences";
   const CostShape shape{model_->config(), plan_.attention, 32};
   EXPECT_DOUBLE_EQ(estimate.stages[1].flop_per_token, StageFlops(shape, plan_.stages[1]));
+  EXPECT_EQ(estimate.stages[3].stage, "export");
+  EXPECT_EQ(estimate.stages[3].stage_index, 3);
   for (const StageEstimate& stage : estimate.stages) {
-    EXPECT_GT(stage.flop_per_second, 1e5) << stage.stage;
+    const double slowest = stage.stage == "export" ? -1 : 1e5;  // an export counts no operations
+    EXPECT_GT(stage.flop_per_second, slowest) << stage.stage;
     EXPECT_GT(stage.seconds(), 0) << stage.stage;
     EXPECT_GT(stage.memory_bytes, 3e8) << stage.stage << ": the program is part of it";
   }
+}
+
+// What the preparation expected is the plan's first row; the export is rehearsed without a trace.
+TEST_F(CostEstimateTest, PreparationAndExportHaveTheirRows) {
+  ASSERT_TRUE(MakeFolders(folder_.File("job/attempts/1")).ok());
+  ASSERT_TRUE(WriteFileDurably(folder_.File("job/attempts/1/prepare_cost.json"),
+                               R"({"version":1,"cached":false,"tokens":900,"seconds":2.5,)"
+                               R"("peak_memory_bytes":4e7,)"
+                               R"("estimate":{"tokens":1000,"seconds":2,"memory_bytes":5e7}})")
+                  .ok());
+  EstimateCost({plan_, *model_, *parameters_, 0}, *MakeSoloCollective(), Clock::System());
+  const Estimate estimate = ReadEstimate(plan_.job_folder);
+  ASSERT_EQ(estimate.stages.size(), 5u);
+  EXPECT_EQ(estimate.stages[0].stage, "prepare");
+  EXPECT_EQ(estimate.stages[0].stage_index, kPrepareIndex);
+  EXPECT_EQ(estimate.stages[0].seconds(), 2);
+  EXPECT_EQ(estimate.stages[0].memory_bytes, 5e7);
+  EXPECT_EQ(ListFolder(folder_.File("job/artifacts")).value(),
+            std::vector<std::string>{"estimate.json"});
+  const double bytes = ExportBytes(plan_, *model_, *parameters_);
+  EXPECT_GT(estimate.stages[4].memory_bytes, 2 * bytes) << "the model and what was read back";
+  plan_.export_dtype = "bfloat16";
+  EXPECT_LT(ExportBytes(plan_, *model_, *parameters_), bytes);
+}
+
+TEST_F(CostEstimateTest, ADiagnosisExportsNothing) {
+  plan_.recipe = "diagnose";
+  EstimateCost({plan_, *model_, *parameters_, 0}, *MakeSoloCollective(), Clock::System());
+  EXPECT_EQ(ReadEstimate(plan_.job_folder).stages.back().stage, "evaluate");
 }
 
 TEST_F(CostEstimateTest, ASecondAttemptKeepsWhatTheFirstOneSaid) {
