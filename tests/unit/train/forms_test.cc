@@ -32,6 +32,11 @@ struct FormCase {
   bool biased = false;
 };
 
+// A failure names its case.
+void PrintTo(const FormCase& of, std::ostream* out) {
+  *out << of.name;
+}
+
 FormCase Plain(const std::string& name) {
   FormCase plain;
   plain.name = name;
