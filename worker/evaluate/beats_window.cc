@@ -7,6 +7,7 @@
 #include "base/files.h"
 #include "worker/data/json_file.h"
 #include "worker/evaluate/bootstrap.h"
+#include "worker/evaluate/nats.h"
 
 namespace tandem {
 namespace {
@@ -15,12 +16,6 @@ using nlohmann::json;
 
 // Two runs of one base on the same tokens differ by rounding only (threads, base type).
 constexpr double kSameBase = 0.02;
-
-std::string Nats(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.4f", value);
-  return text;
-}
 
 ControlComparison Compare(const std::vector<double>& control, const std::vector<double>& served,
                           const BeatsWindowInputs& inputs) {

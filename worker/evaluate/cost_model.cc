@@ -7,7 +7,7 @@ namespace {
 
 constexpr double kMultiplyAdd = 2;
 
-double Mean(const std::vector<double>& values, double otherwise) {
+double MeanOr(double otherwise, const std::vector<double>& values) {
   if (values.empty()) return otherwise;
   double sum = 0;
   for (const double value : values) sum += value;
@@ -106,8 +106,8 @@ double FinetuneStage(const CostShape& shape, const StagePlan& stage) {
   const Sizes s(shape);
   const std::vector<double> windows(stage.ssd_window_schedule.begin(),
                                     stage.ssd_window_schedule.end());
-  const LayerFlops layer(shape, Mean(windows, static_cast<double>(shape.attention.window_size)));
-  const double dropped = Mean(stage.ssd_schedule, 0);
+  const LayerFlops layer(shape, MeanOr(static_cast<double>(shape.attention.window_size), windows));
+  const double dropped = MeanOr(0, stage.ssd_schedule);
   const double core = (1 - dropped) * layer.Core(stage.mode) + dropped * layer.Linear();
   const double products = stage.train_maps ? 3 : 2;  // forward, dx, and dW where maps train
   const double maps = ReadsMaps(stage.mode) ? products * layer.Maps() : 0;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdio>
 
+#include "worker/evaluate/nats.h"
+
 namespace tandem {
 namespace {
 
@@ -13,12 +15,6 @@ constexpr const char* kModes[] = {"softmax",     "hybrid",     "window_only",
 std::string Percent(double share) {
   char text[32];
   std::snprintf(text, sizeof text, "%.0f %%", 100 * share);
-  return text;
-}
-
-std::string Nats(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.4f", value);
   return text;
 }
 
