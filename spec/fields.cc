@@ -8,7 +8,7 @@ namespace {
 
 using enum FieldType;
 
-constexpr std::string_view kLaterFields[] = {"attention_transfer.early_stop", "parallelism.tensor"};
+constexpr std::string_view kLaterFields[] = {"parallelism.tensor"};
 
 std::string Join(const std::vector<std::string_view>& items) {
   std::string text;

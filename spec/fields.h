@@ -58,7 +58,7 @@ const std::vector<Field>& Fields();
 // "finetune.steps". Null: none.
 const Field* FindField(std::string_view path);
 
-// Fields that the design names and this version does not have ("finetune.early_stop").
+// Fields that the design names and this version does not have ("parallelism.tensor").
 bool IsLaterField(std::string_view path);
 
 // "stages[1].finetune.steps" -> "finetune.steps"; "data.train[0]" -> "data.train".

@@ -86,6 +86,22 @@ void CheckHybridWeights(const std::string& path, const v1::AttentionTransferSpec
                 "hybrid_outputs");
 }
 
+// A patience as long as the stage would measure for nothing.
+void CheckTransferStop(const std::string& path, const v1::AttentionTransferSpec& stage,
+                       ViolationList& out) {
+  const auto& stop = stage.early_stop();
+  // Specs that are still wrong come here too: in reals nothing overflows.
+  const double earliest =
+      static_cast<double>(stop.patience()) * static_cast<double>(stop.every_steps());
+  if (stop.patience() == 0 || earliest < static_cast<double>(stage.steps())) return;
+  out.AddUnless({path + ".steps", path + ".early_stop.every_steps"}, path + ".early_stop.patience",
+                "is " + std::to_string(stop.patience()) + " with " + path +
+                    ".early_stop.every_steps " + std::to_string(stop.every_steps()) +
+                    ": no layer could stop before step " + NumberText(earliest) + ", and " + path +
+                    ".steps is " + std::to_string(stage.steps()) +
+                    "; lower one of the two, or set patience to 0 to stop none");
+}
+
 void CheckFinetune(const std::string& path, const v1::FinetuneSpec& stage, int64_t window_size,
                    ViolationList& out) {
   CheckMode(path, stage, out);
@@ -135,6 +151,7 @@ void CheckStages(const v1::JobSpec& resolved, bool from_recipe, ViolationList& o
     if (stage.has_attention_transfer()) {
       CheckSteps(prefix + "attention_transfer", stage.attention_transfer(), ranks, out);
       CheckMixture(prefix + "attention_transfer", stage.attention_transfer(), out);
+      CheckTransferStop(prefix + "attention_transfer", stage.attention_transfer(), out);
       CheckHybridWeights(prefix + "attention_transfer", stage.attention_transfer(),
                          resolved.attention(), out);
     } else if (stage.has_finetune()) {

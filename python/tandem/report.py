@@ -13,6 +13,7 @@ from html import escape
 
 from tandem.report_cost import estimates
 from tandem.report_inputs import read_inputs
+from tandem.report_layers import layer_stops
 from tandem.report_origin import loading, provenance
 from tandem.report_quality import beats_window, early_stop, lengths, suites
 from tandem.report_recall import recall
@@ -42,6 +43,7 @@ def render(inputs):
             lengths,
             linear_mass,
             loss_curves,
+            layer_stops,
             early_stop,
             stages,
             estimates,

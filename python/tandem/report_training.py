@@ -114,7 +114,8 @@ def steps_words(lines, stage):
 
 def stage_words(stage):
     if stage.get("kind") == "attention_transfer":
-        return f"feature maps learn {TAUGHT.get(stage.get('objective'), stage.get('objective'))}"
+        words = f"feature maps learn {TAUGHT.get(stage.get('objective'), stage.get('objective'))}"
+        return words + (", each layer until it no longer gains" if stage.get("stop_patience") else "")
     words = f"LoRA rank {stage.get('lora_rank')}, mode {stage.get('mode')}"
     trained = [
         name

@@ -46,6 +46,10 @@ StagePlan StageOf(const v1::AttentionTransferSpec& spec) {
   plan.mixture_weights = spec.mixture().weights();
   plan.mixture_outputs = spec.mixture().outputs();
   plan.mixture_hybrid_outputs = spec.mixture().hybrid_outputs();
+  plan.stop_patience = spec.early_stop().patience();
+  plan.stop_every = spec.early_stop().every_steps();
+  plan.stop_min_gain = spec.early_stop().min_gain();
+  plan.stop_sequences = spec.early_stop().sequences();
   return plan;
 }
 

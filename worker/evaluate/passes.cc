@@ -125,6 +125,10 @@ void TextSequences::Read(int64_t sequence, int64_t* ids) const {
   text_.ReadChunk(ChunkOf(sequence), T_, ids);
 }
 
+std::vector<int64_t> TextSequences::DocumentStarts(int64_t sequence) const {
+  return text_.DocumentStarts(ChunkOf(sequence) * T_, T_);
+}
+
 void TextSequences::ReadScored(int64_t sequence, double* scored) const {
   std::vector<int64_t> labels(static_cast<size_t>(T_), 1);
   if (label_mask_ != nullptr) label_mask_->ReadChunk(ChunkOf(sequence), T_, labels.data());

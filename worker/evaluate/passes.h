@@ -64,6 +64,8 @@ class TextSequences {
   int64_t group_size() const { return group_size_; }
   int64_t num_groups() const { return (size_ + group_size_ - 1) / group_size_; }
   void Read(int64_t sequence, int64_t* ids) const;
+  // Where documents begin within the sequence, without its own beginning.
+  std::vector<int64_t> DocumentStarts(int64_t sequence) const;
   // T - 1 numbers, 1 where target t + 1 of row t is scored.
   void ReadScored(int64_t sequence, double* scored) const;
 

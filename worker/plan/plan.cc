@@ -84,8 +84,10 @@ struct WalkStage {
     fields.Integers("ssd_window_schedule", stage.ssd_window_schedule, {1, kMaxTokens});
     fields.Text("stop_component", stage.stop_component,
                 OneOf({"none", "hybrid", "window_only", "linear_only"}));
-    fields.Integer("stop_every", stage.stop_every, {1, kMaxSteps});
     fields.Real("stop_slack", stage.stop_slack, {0, 100});
+    fields.Integer("stop_patience", stage.stop_patience, {0, 1'000'000});
+    fields.Real("stop_min_gain", stage.stop_min_gain, {0, 0.5});
+    fields.Integer("stop_every", stage.stop_every, {1, kMaxSteps});
     fields.Integer("stop_sequences", stage.stop_sequences, {1, 65536});
   }
 };

@@ -74,10 +74,14 @@ struct StagePlan {
   std::string ssd_granularity = "micro_batch";
   std::string ssd_dropped_span = "all";      // all, outside
   std::vector<int64_t> ssd_window_schedule;  // empty: the window's size throughout
-  // Stop when this component's validation loss exceeds its value at the stage's start.
+  // finetune: stop when this component's validation loss exceeds its value at the stage's start
   std::string stop_component = "none";  // none, hybrid, window_only, linear_only
-  int64_t stop_every = 25;              // steps
   double stop_slack = 0;                // nats
+  // attention_transfer: stop each layer when its validation loss no longer falls
+  int64_t stop_patience = 0;     // measurements without a gain; 0: never
+  double stop_min_gain = 0.001;  // share of the loss
+  // both
+  int64_t stop_every = 25;  // steps
   int64_t stop_sequences = 16;
 };
 

@@ -14,6 +14,8 @@ std::string MetricsLine(const StepLine& line, const StepReport& report) {
   if (!report.layer_losses.empty()) {
     json["layers"] = report.layer_losses;
     if (!report.layer_divergences.empty()) json["divergences"] = report.layer_divergences;
+    if (!report.layer_stops.empty())
+      json["layer_stops"] = nlohmann::json::parse(report.layer_stops);
   } else {
     json["grad_norm"] = report.grad_norm;
     json["window_dropped"] = report.window_dropped;

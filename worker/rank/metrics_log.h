@@ -1,9 +1,10 @@
 // MetricsLog: metrics.jsonl, one line per training step, written by rank 0.
 //
-//   {"stage", "stage_index", "step" (from 1), "loss", "layers" (transfer), "learning_rate",
-//    "grad_norm", "window_dropped" (finetune), "tokens", "seconds", "peak_memory_bytes" (of rank 0
-//    in this stage so far; on a GPU of its tensors since the start), "reused" (true: taken over
-//    from another job, whose seconds they are; stage_cache.h)}
+//   {"stage", "stage_index", "step" (from 1), "loss", "layers" (transfer; null: it has stopped),
+//    "divergences" and "layer_stops" (transfer, last step: stage.h), "learning_rate", "grad_norm",
+//    "window_dropped" (finetune), "tokens", "seconds", "peak_memory_bytes" (of rank 0 in this stage
+//    so far; on a GPU of its tensors since the start), "reused" (true: taken over from another job,
+//    whose seconds they are; stage_cache.h)}
 // Lines are flushed, not synced: what a power cut loses is repeated by the next attempt, and
 // readers take the highest epoch per (stage_index, step). Training thread only.
 #pragma once

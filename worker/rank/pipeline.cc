@@ -133,7 +133,7 @@ bool Pipeline::TakeSteps(int64_t stage_index, int64_t first_step, TrainingStage&
         stage.Step(step, ReadStepBatch(plan_, stage_index, step, *inputs_.train, collective_));
     ReportStep(stage_index, step, report,
                static_cast<double>(clock_.MonotonicNs() - start_ns) * 1e-9);
-    if (stop != nullptr && stop->AfterStep(step + 1)) return true;
+    if (report.finished || (stop != nullptr && stop->AfterStep(step + 1))) return true;
     const ControlRequest request = AgreeOnRequest();
     if (request == ControlRequest::kStop) return false;
     const CheckpointCursor cursor = CursorAt(stage_index, step + 1);

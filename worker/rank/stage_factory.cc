@@ -1,8 +1,13 @@
 #include "worker/rank/stage_factory.h"
 
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
 #include <string>
 
 #include "worker/model/plan_form.h"
+#include "worker/rank/component_losses.h"
+#include "worker/rank/failure.h"
 #include "worker/train/attention_transfer.h"
 #include "worker/train/finetune.h"
 
@@ -35,6 +40,29 @@ LearningRateSchedule ScheduleOf(const StagePlan& stage) {
   schedule.warmup_steps = stage.warmup_steps;
   schedule.steps = stage.steps;
   return schedule;
+}
+
+// As a step would read it.
+StepBatch ReadGroup(const TextSequences& text, int64_t group, bool document_mask) {
+  const int64_t first = group * text.group_size(), T = text.T();
+  const int64_t count = std::min(text.group_size(), text.size() - first);
+  StepBatch batch;
+  batch.ids_BT = at::empty({count, T}, at::kLong);
+  for (int64_t i = 0; i < count; ++i) {
+    text.Read(first + i, batch.ids_BT.mutable_data_ptr<int64_t>() + i * T);
+    if (document_mask) batch.document_starts.push_back(text.DocumentStarts(first + i));
+  }
+  return batch;
+}
+
+WatchedGroups WatchedOf(const Plan& plan, const StagePlan& stage) {
+  if (stage.stop_patience == 0) return {};
+  const std::shared_ptr<const WatchedText> text =
+      ValueOr(WatchedText::Open(plan, stage), RequireData);
+  const bool document_mask = plan.data.document_mask;
+  return {text->sequences().num_groups(), [text, document_mask](int64_t group) {
+            return ReadGroup(text->sequences(), group, document_mask);
+          }};
 }
 
 }  // namespace
@@ -96,6 +124,8 @@ std::unique_ptr<TrainingStage> MakeStage(const Plan& plan, int64_t stage_index, 
     options.mixture = MixtureOf(stage);
     options.attention = TrainedFormOf(plan.attention);
     options.schedule = ScheduleOf(stage);
+    options.stop = {stage.stop_patience, stage.stop_every, stage.stop_min_gain, stage.steps};
+    options.watched = WatchedOf(plan, stage);
     return std::make_unique<AttentionTransfer>(model, parameters, collective, options);
   }
   FinetuneOptions options;

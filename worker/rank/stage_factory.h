@@ -24,6 +24,7 @@ AttentionForm TrainedFormOf(const AttentionPlan& attention);
 
 // LoRA is that of the finetune stages, which must agree; none without such a stage.
 ParameterOptions ParameterOptionsOf(const Plan& plan);
+// Reads validation text where the stage stops early; leaves by an exception without it (failure.h).
 std::unique_ptr<TrainingStage> MakeStage(const Plan& plan, int64_t stage_index, const Llama& model,
                                          const Parameters& parameters, Collective& collective);
 

@@ -157,9 +157,10 @@ Scalars StepScalars(const std::string& metrics_line) {
     const double tokens = line.at("tokens"), seconds = line.at("seconds");
     scalars.emplace_back(stage + "/tokens_per_second", tokens / std::max(seconds, 1e-9));
   }
-  const auto layers = line.value("layers", std::vector<double>());
+  const auto layers = line.value("layers", nlohmann::json::array());
   for (size_t layer = 0; layer < layers.size(); ++layer) {
-    scalars.emplace_back(stage + "_layers/layer_" + TwoDigits(layer), layers[layer]);
+    if (layers[layer].is_null()) continue;  // it has stopped
+    scalars.emplace_back(stage + "_layers/layer_" + TwoDigits(layer), layers[layer].get<double>());
   }
   return scalars;
 }

@@ -2,8 +2,8 @@
 
 #include <c10/core/GradMode.h>
 
-#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <span>
 #include <utility>
 
@@ -12,9 +12,7 @@
 namespace tandem {
 namespace {
 
-std::string LayerPrefix(int64_t layer_index) {
-  return "layers." + std::to_string(layer_index) + ".";
-}
+constexpr double kNoLoss = std::numeric_limits<double>::quiet_NaN();
 
 TransferObjective ObjectiveOf(const AttentionTransferOptions& options) {
   return options.objective == "mixture" ? options.mixture
@@ -26,28 +24,18 @@ bool IsByWeights(const TransferObjective& objective) {
   return objective.weights == 1 && objective.outputs == 0 && !objective.TrainsFactor();
 }
 
-// Per row and head, (B,H,T): -sum p* ln p* = LSE - q . sum p* k / sqrt(d).
-at::Tensor EntropyOfRows(const QkvTensors& in) {
-  const SoftmaxResult keys = CausalSoftmax(in.q, in.k, in.k);
-  const double tau = 1 / std::sqrt(static_cast<double>(in.q.size(3)));
-  return keys.lse_BHT.sub(in.q.mul(keys.out_BHTd).sum(-1), tau);
-}
-
-TransferCall TransferCallOf(const QkvTensors& in, const LayerParameters& layer,
-                            const AttentionForm& form, int64_t layer_index) {
-  TransferCall call;
-  AttentionCall& attention = call.attention;
-  attention.q = in.q;
-  attention.k = in.k;
-  attention.v = in.v;
-  attention.w_q = layer.feature_map_q;
-  attention.w_k = layer.feature_map_k;
-  attention.b_q = layer.feature_map_q_bias;
-  attention.b_k = layer.feature_map_k_bias;
-  attention.form = form;
-  attention.retained = form.RetainedIn(layer_index);
-  call.theta = layer.window_factor;
-  return call;
+std::map<std::string, at::Tensor> TrainedOf(const Parameters& parameters, int64_t layer_index,
+                                            bool trains_factor) {
+  const LayerParameters& layer = parameters.layer(layer_index);
+  const std::string prefix = LayerPrefix(layer_index);
+  std::map<std::string, at::Tensor> trained = {{prefix + "feature_map_q", layer.feature_map_q},
+                                               {prefix + "feature_map_k", layer.feature_map_k}};
+  if (layer.feature_map_q_bias.defined()) {
+    trained[prefix + "feature_map_q_bias"] = layer.feature_map_q_bias;
+    trained[prefix + "feature_map_k_bias"] = layer.feature_map_k_bias;
+  }
+  if (trains_factor) trained[prefix + "window_factor"] = layer.window_factor;
+  return trained;
 }
 
 }  // namespace
@@ -55,145 +43,163 @@ TransferCall TransferCallOf(const QkvTensors& in, const LayerParameters& layer,
 AttentionTransfer::AttentionTransfer(const Llama& model, const Parameters& parameters,
                                      Collective& collective,
                                      const AttentionTransferOptions& options)
-    : model_(model), parameters_(parameters), collective_(collective), options_(options) {
+    : model_(model),
+      parameters_(parameters),
+      collective_(collective),
+      options_(options),
+      teacher_(model, parameters, ObjectiveOf(options), options.attention) {
+  std::vector<std::map<std::string, at::Tensor>> trained;
   for (int64_t i = 0; i < parameters.num_layers(); ++i) {
-    const LayerParameters& layer = parameters.layer(i);
-    std::map<std::string, at::Tensor> trained = {
-        {LayerPrefix(i) + "feature_map_q", layer.feature_map_q},
-        {LayerPrefix(i) + "feature_map_k", layer.feature_map_k}};
-    if (layer.feature_map_q_bias.defined()) {
-      trained[LayerPrefix(i) + "feature_map_q_bias"] = layer.feature_map_q_bias;
-      trained[LayerPrefix(i) + "feature_map_k_bias"] = layer.feature_map_k_bias;
-    }
-    if (ObjectiveOf(options).TrainsFactor()) {
-      trained[LayerPrefix(i) + "window_factor"] = layer.window_factor;
-    }
-    optimisers_.emplace_back(std::move(trained));
+    trained.push_back(TrainedOf(parameters, i, ObjectiveOf(options).TrainsFactor()));
+    optimisers_.emplace_back(trained.back());
   }
+  if (options.stop.patience > 0) stop_.emplace(options.stop, std::move(trained));
 }
 
-double AttentionTransfer::TeachSpan(int64_t layer_index, const QkvTensors& in, double share,
-                                    std::map<std::string, at::Tensor>& gradients,
-                                    at::Tensor& y_BHTd) {
-  const LayerParameters& layer = parameters_.layer(layer_index);
-  const SoftmaxResult teacher = CausalSoftmax(in.q, in.k, in.v);
-  y_BHTd = teacher.out_BHTd;
-  const auto parts = static_cast<double>(parameters_.num_layers() * collective_.size());
-  TransferCall call = TransferCallOf(in, layer, options_.attention, layer_index);
-  call.factor = parameters_.options().mixing_factor;
-  call.teacher = teacher;
-  call.grad_scale = share / parts;
-  const TransferResult result = TransferLayer(ObjectiveOf(options_), call);
-  const auto add = [&](const char* name, const at::Tensor& gradient) {
-    if (!gradient.defined()) return;
-    at::Tensor& sum = gradients[LayerPrefix(layer_index) + name];
-    sum = sum.defined() ? sum.add(gradient) : gradient;
-  };
-  add("feature_map_q", result.d_w_q);
-  add("feature_map_k", result.d_w_k);
-  add("feature_map_q_bias", result.d_b_q);
-  add("feature_map_k_bias", result.d_b_k);
-  add("window_factor", result.d_theta);
-  return result.loss * share;
+double AttentionTransfer::SumOverRanks(double value) const {
+  collective_.AllReduceSum(std::span<double>(&value, 1));
+  return value;
 }
 
 double AttentionTransfer::TeachLayer(int64_t layer_index, const at::Tensor& x_BTD,
                                      const std::vector<DocumentSpan>& spans,
-                                     std::map<std::string, at::Tensor>& gradients,
-                                     at::Tensor& y_BHTd) {
-  const QkvTensors in = model_.Qkv(x_BTD, layer_index, nullptr);
-  double loss = 0;
-  if (spans.empty()) {
-    loss = TeachSpan(layer_index, in, 1, gradients, y_BHTd);
-  } else {
-    const auto tokens = static_cast<double>(x_BTD.size(0) * x_BTD.size(1));
-    std::vector<at::Tensor> outputs(spans.size());
-    for (size_t i = 0; i < spans.size(); ++i) {
-      loss += TeachSpan(layer_index, Within(in, spans[i]),
-                        static_cast<double>(spans[i].count) / tokens, gradients, outputs[i]);
-    }
-    y_BHTd = JoinSpans(outputs, spans);
-  }
-  loss /= static_cast<double>(collective_.size());
-  collective_.AllReduceSum(std::span<double>(&loss, 1));
+                                     LayerTeacher::Gradients& gradients, at::Tensor& y_BHTd) const {
+  const auto ranks = static_cast<double>(collective_.size());
+  const double share = 1 / (static_cast<double>(parameters_.num_layers()) * ranks);
+  const double mine = teacher_.Teach(layer_index, x_BTD, spans, share, gradients, y_BHTd);
+  const double loss = SumOverRanks(mine / ranks);
   SumGradients(collective_, gradients);
   return loss;
 }
 
-double AttentionTransfer::TeacherEntropy(int64_t layer_index, const at::Tensor& x_BTD,
-                                         const std::vector<DocumentSpan>& spans) const {
-  const QkvTensors in = model_.Qkv(x_BTD, layer_index, nullptr);
-  const int64_t groups = in.k.size(1), rows = x_BTD.size(0) * x_BTD.size(1);
-  const LayerRetention& retained = options_.attention.RetainedIn(layer_index);
-  const auto converted = groups - static_cast<int64_t>(retained.size());
-  double sum = 0;
-  const auto add = [&](const QkvTensors& part) {
-    const at::Tensor of_groups = EntropyOfRows(part)
-                                     .unflatten(1, {groups, -1})
-                                     .sum(at::IntArrayRef{0, 2, 3}, false, at::kDouble)
-                                     .cpu();
-    for (int64_t group = 0; group < groups; ++group) {
-      const bool is_retained = std::find(retained.begin(), retained.end(), group) != retained.end();
-      if (!is_retained) sum += of_groups.const_data_ptr<double>()[group];
-    }
-  };
-  if (spans.empty()) add(in);
-  for (const DocumentSpan& span : spans) add(Within(in, span));
-  const int64_t heads = std::max<int64_t>(1, converted) * (in.q.size(1) / groups);
-  double mean = sum / static_cast<double>(heads * rows * collective_.size());
-  collective_.AllReduceSum(std::span<double>(&mean, 1));
-  return mean;
+std::vector<double> AttentionTransfer::VisitLayers(const StepBatch& batch, int64_t layers,
+                                                   const Visit& visit) const {
+  const std::vector<DocumentSpan> spans = DocumentSpansOf(batch);
+  std::vector<double> figures;
+  at::Tensor x = model_.Embed(batch.ids_BT), y;
+  for (int64_t i = 0; i < layers; ++i) {
+    figures.push_back(visit(i, x, spans, y));
+    if (i + 1 < layers) x = model_.FinishLayer(x, y, i, nullptr);
+  }
+  return figures;
+}
+
+std::vector<double> AttentionTransfer::OverWatchedText(int64_t layers, const Visit& visit) const {
+  const int64_t rank = collective_.rank(), ranks = collective_.size();
+  const int64_t groups = options_.watched.count;
+  std::vector<double> mine;  // sequences of a group and its figures, group by group
+  for (int64_t group = groups * rank / ranks; group < groups * (rank + 1) / ranks; ++group) {
+    const StepBatch batch = options_.watched.read(group);
+    const std::vector<double> figures = VisitLayers(batch, layers, visit);
+    mine.push_back(static_cast<double>(batch.ids_BT.size(0)));
+    mine.insert(mine.end(), figures.begin(), figures.end());
+  }
+  const std::vector<double> all = collective_.AllGather(mine);
+  std::vector<double> means(static_cast<size_t>(layers), 0);
+  double sequences = 0;
+  for (size_t at = 0; at < all.size(); at += means.size() + 1) {
+    sequences += all[at];
+    for (size_t i = 0; i < means.size(); ++i) means[i] += all[at] * all[at + 1 + i];
+  }
+  for (double& mean : means) mean /= sequences;
+  return means;
 }
 
 void AttentionTransfer::Rehearse(const StepBatch& batch) {
-  std::map<std::string, at::Tensor> gradients;
+  LayerTeacher::Gradients gradients;
   LossesAndGradients(batch, gradients);
+}
+
+double AttentionTransfer::StepLayer(int64_t layer_index, const at::Tensor& x_BTD,
+                                    const std::vector<DocumentSpan>& spans, int64_t step,
+                                    at::Tensor& y_BHTd) {
+  LayerTeacher::Gradients gradients;
+  const double loss = TeachLayer(layer_index, x_BTD, spans, gradients, y_BHTd);
+  if (!std::isfinite(loss) || !std::isfinite(GradientNorm(gradients))) {
+    throw NonFiniteLoss("attention transfer, step " + std::to_string(step) + ", layer " +
+                        std::to_string(layer_index) + ": loss or gradient is not finite (loss " +
+                        std::to_string(loss) + "); lower attention_transfer.learning_rate");
+  }
+  optimisers_[static_cast<size_t>(layer_index)].Step(gradients, options_.schedule.At(step));
+  return loss;
 }
 
 StepReport AttentionTransfer::Step(int64_t step, const StepBatch& batch) {
   at::NoGradGuard no_gradients;
   StepReport report;
   report.learning_rate = options_.schedule.At(step);
+  if (stop_ && step == 0) Watch(0, &report);
   const int64_t M = parameters_.num_layers();
-  const std::vector<DocumentSpan> spans = DocumentSpansOf(batch);
   const bool tells_divergence =
-      IsByWeights(ObjectiveOf(options_)) && step + 1 == options_.schedule.steps;
-  at::Tensor x = model_.Embed(batch.ids_BT), y;
-  for (int64_t i = 0; i < M; ++i) {
-    std::map<std::string, at::Tensor> gradients;
-    const double loss = TeachLayer(i, x, spans, gradients, y);
-    if (!std::isfinite(loss) || !std::isfinite(GradientNorm(gradients))) {
-      throw NonFiniteLoss("attention transfer, step " + std::to_string(step) + ", layer " +
-                          std::to_string(i) + ": loss or gradient is not finite (loss " +
-                          std::to_string(loss) + "); lower attention_transfer.learning_rate");
+      !stop_ && IsByWeights(ObjectiveOf(options_)) && step + 1 == options_.schedule.steps;
+  const Visit visit = [&](int64_t i, const at::Tensor& x, const auto& spans, at::Tensor& y) {
+    if (HasStopped(i)) {
+      y = teacher_.Output(i, x, spans);
+      return kNoLoss;
     }
-    optimisers_[static_cast<size_t>(i)].Step(gradients, report.learning_rate);
-    report.layer_losses.push_back(loss);
-    if (tells_divergence) report.layer_divergences.push_back(loss - TeacherEntropy(i, x, spans));
+    const double loss = StepLayer(i, x, spans, step, y);
+    if (tells_divergence) {
+      const auto ranks = static_cast<double>(collective_.size());
+      const double entropy = SumOverRanks(teacher_.Entropy(i, x, spans) / ranks);
+      report.layer_divergences.push_back(loss - entropy);
+    }
+    return loss;
+  };
+  report.layer_losses = VisitLayers(batch, stop_ ? stop_->NumLearning() : M, visit);
+  report.layer_losses.resize(static_cast<size_t>(M), kNoLoss);
+  for (int64_t i = 0; i < M; ++i) {
+    const double loss =
+        HasStopped(i) ? stop_->LowestLoss(i) : report.layer_losses[static_cast<size_t>(i)];
     report.loss += loss / static_cast<double>(M);
-    if (i + 1 < M) x = model_.FinishLayer(x, y, i, nullptr);
   }
+  if (stop_ && stop_->IsDue(step + 1)) Watch(step + 1, &report);
   return report;
+}
+
+void AttentionTransfer::Watch(int64_t steps_done, StepReport* report) {
+  const Visit visit = [&](int64_t i, const at::Tensor& x, const auto& spans, at::Tensor& y) {
+    LayerTeacher::Gradients unread;
+    if (!HasStopped(i)) return teacher_.Teach(i, x, spans, 1, unread, y);
+    y = teacher_.Output(i, x, spans);
+    return kNoLoss;
+  };
+  std::vector<double> losses = OverWatchedText(stop_->NumLearning(), visit);
+  losses.resize(optimisers_.size(), kNoLoss);
+  stop_->Add(steps_done, losses);
+  report->finished = stop_->NumLearning() == 0;
+  if (!report->finished && steps_done < options_.schedule.steps) return;
+  report->layer_stops = stop_->ToJson();
+  if (IsByWeights(ObjectiveOf(options_))) report->layer_divergences = WatchedDivergences();
+}
+
+std::vector<double> AttentionTransfer::WatchedDivergences() const {
+  const Visit visit = [&](int64_t i, const at::Tensor& x, const auto& spans, at::Tensor& y) {
+    y = teacher_.Output(i, x, spans);
+    return teacher_.Entropy(i, x, spans);
+  };
+  std::vector<double> divergences = OverWatchedText(parameters_.num_layers(), visit);
+  for (size_t i = 0; i < divergences.size(); ++i) {
+    divergences[i] = stop_->LowestLoss(static_cast<int64_t>(i)) - divergences[i];
+  }
+  return divergences;
 }
 
 std::vector<double> AttentionTransfer::LossesAndGradients(
     const StepBatch& batch, std::map<std::string, at::Tensor>& gradients) {
   at::NoGradGuard no_gradients;
-  std::vector<double> losses;
-  const std::vector<DocumentSpan> spans = DocumentSpansOf(batch);
-  at::Tensor x = model_.Embed(batch.ids_BT), y;
-  for (int64_t i = 0; i < parameters_.num_layers(); ++i) {
-    std::map<std::string, at::Tensor> of_layer;
-    losses.push_back(TeachLayer(i, x, spans, of_layer, y));
-    gradients.merge(of_layer);
-    if (i + 1 < parameters_.num_layers()) x = model_.FinishLayer(x, y, i, nullptr);
-  }
-  return losses;
+  return VisitLayers(batch, parameters_.num_layers(),
+                     [&](int64_t i, const at::Tensor& x, const auto& spans, at::Tensor& y) {
+                       LayerTeacher::Gradients of_layer;
+                       const double loss = TeachLayer(i, x, spans, of_layer, y);
+                       gradients.merge(of_layer);
+                       return loss;
+                     });
 }
 
 std::map<std::string, at::Tensor> AttentionTransfer::State() const {
   std::map<std::string, at::Tensor> state = parameters_.tensors();
   for (const AdamW& optimiser : optimisers_) optimiser.AddState(state);
+  if (stop_) stop_->AddState(state);
   return state;
 }
 

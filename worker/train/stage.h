@@ -38,10 +38,14 @@ struct StepBatch {
 // All over the global batch.
 struct StepReport {
   double loss = 0;
-  std::vector<double> layer_losses;  // attention transfer
-  // Attention transfer by weights, in the stage's last step: KL(teacher || student) of the attention
-  // weights per layer, the loss without the teacher's entropy, which is its floor.
+  std::vector<double> layer_losses;  // attention transfer; NaN: the layer has stopped
+  // Attention transfer by weights, in the stage's last step: KL(teacher || student) of the
+  // attention weights per layer, the loss without the teacher's entropy, which is its floor. With
+  // early stop, of the kept parameters on the watched text.
   std::vector<double> layer_divergences;
+  // Attention transfer with early stop: no layer learns any more, this step was the stage's last.
+  bool finished = false;
+  std::string layer_stops;  // then, or in the stage's last step: LayerStop::ToJson
   double learning_rate = 0;
   double grad_norm = 0;       // finetune, before clipping
   double window_dropped = 0;  // finetune: share of (sequence, layer) pairs without a window

@@ -86,6 +86,37 @@ def test_full_page_shows_controls_recall_suites_lengths_and_the_early_stop(tmp_p
     assert "layer 3, head 1: keeps" not in page
 
 
+def with_layer_stops(folder, found):
+    """The job whose transfer told in its last step what its layers did."""
+    path = write_job(folder) / "attempts" / "1" / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    last = {**json.loads(lines[299]), "layer_stops": found}
+    path.write_text("\n".join([*lines[:299], json.dumps(last), *lines[300:]]))
+    return folder
+
+
+def test_layers_that_stopped_are_told_one_by_one(tmp_path):
+    layers = [
+        {"loss": 4.0812, "kept_step": 125, "stopped_at": 200},
+        {"loss": 4.25, "kept_step": 275, "stopped_at": None},
+    ]
+    found = {"patience": 3, "every_steps": 25, "min_gain": 0.001, "layers": layers}
+    page = page_of(with_layer_stops(tmp_path / "job", found))
+    assert_self_contained(page)
+    for words in (
+        "When each layer stopped learning", "1 of 2 layers stopped before the stage&#x27;s end at step 300",
+        "after 3 measurements in a row", "lower by 0.1 %", "in 83 % of the steps",
+        "at step 200", "4.0812", "ran to the end", ">275<",
+    ):  # fmt: skip
+        assert words in page, words
+    assert "When each layer stopped learning" not in page_of(write_job(tmp_path / "other"))
+
+
+@pytest.mark.parametrize("found", [[], {}, "odd", {"layers": 3}, {"layers": [None, {}]}])
+def test_odd_layer_stops_give_a_page(tmp_path, found):
+    assert_self_contained(page_of(with_layer_stops(tmp_path / "job", found)))
+
+
 def test_the_cost_stands_beside_what_was_expected(tmp_path):
     job = write_job(tmp_path / "job", FULL)
     exported = {

@@ -47,6 +47,11 @@ stages:
         weights: 1
         outputs: 0
         hybrid_outputs: 1
+      early_stop:
+        patience: 0
+        every_steps: 25
+        min_gain: 0.001
+        sequences: 16
   - finetune:
       mode: hybrid
       steps: 2441

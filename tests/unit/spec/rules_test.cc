@@ -119,6 +119,14 @@ TEST(Rules, EachIsBrokenByItsOwnMistakeAlone) {
        "attention_transfer.mixture is 0 throughout"},
       {"ssd",
        [](auto& s) {
+         s.mutable_attention_transfer()->set_steps(100);
+         s.mutable_attention_transfer()->mutable_early_stop()->set_patience(4);
+       },
+       "attention_transfer.early_stop.patience is 4 with "
+       "attention_transfer.early_stop.every_steps 25: no layer could stop before step 100, and "
+       "attention_transfer.steps is 100; lower one of the two, or set patience to 0"},
+      {"ssd",
+       [](auto& s) {
          auto& recall = *s.mutable_evaluate()->mutable_recall();
          recall.set_prompts(1), recall.set_length(64);
        },
