@@ -23,12 +23,15 @@ def texts(count):
 
 
 def choice_items():
-    """The next words of a text, or those of others; of unequal length, so that acc and acc_norm differ."""
+    """The next words of a text, or those of others; of unequal length, so that acc and acc_norm differ.
+
+    Some are one token beside longer ones: what the model reads of those is a token less.
+    """
     documents = [text.split() for text in texts(80)]
     documents = [words for words in documents if len(words) > 60][:24]
     items = []
     for i, words in enumerate(documents):
-        choices = [" ".join(documents[(i + 5 * j) % len(documents)][30:33 + 2 * j]) for j in range(4)]
+        choices = [" ".join(documents[(i + 5 * j) % len(documents)][30:31 + 2 * j]) for j in range(4)]
         answer = i % 4
         choices[0], choices[answer] = choices[answer], choices[0]
         items.append({"context": " ".join(words[:30]), "choices": choices, "answer": answer})
@@ -71,10 +74,12 @@ metric_list: [{metric: word_perplexity}, {metric: byte_perplexity}, {metric: bit
 }
 
 
-@pytest.fixture(scope="module")
-def scored(tmp_path_factory):
-    """(report, artifact, folder with the tasks)"""
-    folder = tmp_path_factory.mktemp("suites")
+# Attention and the harness's batch. Where blocks end with the sequence, what fills a batch up would move them: one by one.
+FORMS = {"sliding": ({"window": {"size": 16}}, 4), "blocks_from_the_end": ({"window": {"kind": "terraced", "size": 16, "align_end": True}}, 1)}
+
+
+def write_suites(folder):
+    """Suite files for Tandem, task files for the harness; the former's paths."""
     paths = []
     for name, (metric, items) in SUITES.items():
         rows = items()
@@ -85,23 +90,31 @@ def scored(tmp_path_factory):
         (folder / f"{name}.items.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
         data = f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {folder / name}.items.jsonl}}}}\ntest_split: test\n"
         (folder / f"{name}.yaml").write_text(f"task: {name}\n{data}{TASKS[name]}")
-    job = write_job(folder, evaluate={"sequences": 8, "bootstrap": 200, "suites": paths, "suite_modes": ["softmax", "hybrid"],
-                                      "passkey": {"prompts": 0}})
+    return paths
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def scored(tmp_path_factory, request):
+    """(report, artifact, folder with the tasks, the harness's batch)"""
+    folder = tmp_path_factory.mktemp("suites")
+    attention, batch = FORMS[request.param]
+    job = write_job(folder, attention=attention, evaluate={"sequences": 8, "bootstrap": 200, "suites": write_suites(folder),
+                                                           "suite_modes": ["softmax", "hybrid"], "passkey": {"prompts": 0}})
     done = subprocess.run([BIN / "tandem", "run", job, "--work", folder / "work", "-o", "json"], capture_output=True, text=True,
                           timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     report = next(folder.glob("work/jobs/*/artifacts/report.json"))
-    return json.loads(report.read_text()), result["artifact"], folder
+    return json.loads(report.read_text()), result["artifact"], folder, batch
 
 
 @pytest.mark.parametrize("mode", ["softmax", "hybrid"])
 def test_scores_are_the_harness_s(scored, mode):
-    report, artifact, folder = scored
+    report, artifact, folder, batch = scored
     model = str(ROOT / "examples/base-4m") if mode == "softmax" else artifact
     results = lm_eval.simple_evaluate(
         model="hf", model_args=f"pretrained={model},dtype=float32,trust_remote_code=True,device=cpu", tasks=list(SUITES),
-        task_manager=lm_eval.tasks.TaskManager(include_path=str(folder), include_defaults=False), batch_size=4, bootstrap_iters=0)
+        task_manager=lm_eval.tasks.TaskManager(include_path=str(folder), include_defaults=False), batch_size=batch, bootstrap_iters=0)
     theirs = {name: {key.split(",")[0]: value for key, value in row.items()} for name, row in results["results"].items()}
     ours = {suite["name"]: suite["scores"][mode] for suite in report["suites"]}
     for metric in ("acc", "acc_norm"):

@@ -28,6 +28,12 @@ std::vector<std::vector<int64_t>> GroupByLength(const std::vector<Request>& requ
   return groups;
 }
 
+// Tokens of the longest request of a group that go through the model, which takes 2 or more: the
+// second of two is one too many, and the row before cannot see it.
+int64_t TokensRead(int64_t length) {
+  return std::max<int64_t>(2, length - 1);
+}
+
 // Cut where the length changes.
 std::vector<std::vector<int64_t>> OfOneLength(const std::vector<int64_t>& group,
                                               const std::vector<Request>& requests) {
@@ -64,8 +70,8 @@ int64_t RequestBatches::GroupsOf(int64_t rank, int64_t ranks) const {
 int64_t RequestBatches::num_tokens() const {
   int64_t tokens = 0;
   for (const std::vector<int64_t>& group : groups_) {
-    tokens +=
-        static_cast<int64_t>(group.size()) * requests_[static_cast<size_t>(group.front())].length;
+    const int64_t length = requests_[static_cast<size_t>(group.front())].length;
+    tokens += static_cast<int64_t>(group.size()) * TokensRead(length);
   }
   return tokens;
 }
@@ -74,12 +80,19 @@ int64_t RequestBatches::mean_length() const {
   return requests_.empty() ? 0 : num_tokens() / static_cast<int64_t>(requests_.size());
 }
 
-std::vector<OtherTarget> RequestBatches::OthersOf(const std::vector<int64_t>& group) const {
+std::vector<OtherTarget> RequestBatches::OthersOf(const std::vector<int64_t>& group,
+                                                  const at::Tensor& ids_BT, int64_t read) const {
   std::vector<OtherTarget> others;
+  const int64_t T = ids_BT.size(1);
   for (size_t row = 0; row < group.size(); ++row) {
     for (const ScoredSpan& span : requests_[static_cast<size_t>(group[row])].spans) {
-      if (span.instead < 0) continue;
-      others.push_back({static_cast<int64_t>(row), span.start - 1, span.instead});
+      const int64_t sequence = static_cast<int64_t>(row), end = span.start + span.length;
+      if (span.instead >= 0) {
+        others.push_back({sequence, span.start - 1, span.instead});
+      } else if (end > read) {
+        others.push_back(
+            {sequence, read - 1, ids_BT.const_data_ptr<int64_t>()[sequence * T + read]});
+      }
     }
   }
   return others;
@@ -93,23 +106,24 @@ void RequestBatches::RunGroup(const EvaluatedModel& model, const EvaluationOptio
   for (size_t row = 0; row < group.size(); ++row) {
     read_(group[row], ids.mutable_data_ptr<int64_t>() + static_cast<int64_t>(row) * T);
   }
+  const int64_t read = TokensRead(T);
   EvaluationOptions of_group = options;
-  of_group.others = OthersOf(group);
-  const EvaluationResult result = RunPass(model, ids, of_group);
+  of_group.others = OthersOf(group, ids, read);
+  const EvaluationResult result = RunPass(model, ids.narrow(1, 0, read).contiguous(), of_group);
   const at::Tensor losses = result.losses.to(at::kCPU, at::kDouble).contiguous();
   const at::Tensor others = result.other_losses.to(at::kCPU, at::kDouble).contiguous();
   const at::Tensor predicted = result.predicted_BT.to(at::kCPU).contiguous();
   const double* other = others.const_data_ptr<double>();
   for (size_t row = 0; row < group.size(); ++row) {
     const auto place = static_cast<int64_t>(row);
-    const double* loss = losses.const_data_ptr<double>() + place * (T - 1);
-    const int64_t* guess = predicted.const_data_ptr<int64_t>() + place * T;
+    const double* loss = losses.const_data_ptr<double>() + place * (read - 1);
+    const int64_t* guess = predicted.const_data_ptr<int64_t>() + place * read;
     const int64_t* truth = ids.const_data_ptr<int64_t>() + place * T;
     for (const ScoredSpan& span : requests_[static_cast<size_t>(group[row])].spans) {
       double sum = 0;
       bool is_greedy = true;
       for (int64_t t = span.start; t < span.start + span.length; ++t) {
-        sum -= span.instead < 0 ? loss[t - 1] : *other++;
+        sum -= span.instead < 0 && t < read ? loss[t - 1] : *other++;
         is_greedy = is_greedy && guess[t - 1] == (span.instead < 0 ? truth[t] : span.instead);
       }
       scores->push_back(sum);

@@ -1,6 +1,9 @@
 // Request scores: the log-probability a model gives to spans of given sequences, and whether its
 // own greedy choice would have been the same: the ground under suites and long-range recall.
 //
+// A request's last token is scored and not read: nothing follows from it, and so the model sees the
+// tokens that lm-evaluation-harness feeds, which counts where blocks end with the sequence.
+//
 // Requests differ in length. Those of about the same length go through the model together, filled
 // up on the right with token 0. That is exact: in softmax, window and linear attention alike row i
 // reads rows 0 ... i only, and norms, projections and MLP work row by row, so what stands to the
@@ -28,7 +31,7 @@ struct ScoredSpan {
 };
 
 struct Request {
-  int64_t length = 0;  // tokens, >= 2
+  int64_t length = 0;  // tokens, >= 2, the last included
   std::vector<ScoredSpan> spans;
 };
 
@@ -44,7 +47,7 @@ class RequestBatches {
   RequestBatches(std::vector<Request> requests, ReadIds read);
 
   const std::vector<Request>& requests() const { return requests_; }
-  // What one pass over all groups reads, filling included.
+  // What goes through the model in one pass over all groups, filling included.
   int64_t num_tokens() const;
   int64_t mean_length() const;  // of a request, filling included; 0 without requests
   int64_t num_spans() const { return first_span_.back(); }
@@ -55,8 +58,10 @@ class RequestBatches {
                                Collective& collective, const GroupDone& done) const;
 
  private:
-  // Of the group's spans with another token, in order.
-  std::vector<OtherTarget> OthersOf(const std::vector<int64_t>& group) const;
+  // The group's targets that do not follow in what the model reads, in the order of its spans:
+  // another token, or the group's last. ids (B,T): the requests whole, `read` tokens of them read.
+  std::vector<OtherTarget> OthersOf(const std::vector<int64_t>& group, const at::Tensor& ids_BT,
+                                    int64_t read) const;
   void RunGroup(const EvaluatedModel& model, const EvaluationOptions& options,
                 const std::vector<int64_t>& group, std::vector<double>* scores) const;
 

@@ -17,9 +17,9 @@ std::vector<int64_t> TokensOf(const TokenShard& shard, int64_t document) {
   return ids;
 }
 
-bool BeginsWith(const std::vector<int64_t>& ids, const std::vector<int64_t>& other, int64_t count) {
-  return static_cast<int64_t>(ids.size()) > count &&
-         std::equal(other.begin(), other.begin() + count, ids.begin());
+// The same tokens before the last: what the model reads of a request.
+bool ReadsAlike(const std::vector<int64_t>& a, const std::vector<int64_t>& b) {
+  return a.size() == b.size() && std::equal(a.begin(), a.end() - 1, b.begin());
 }
 
 }  // namespace
@@ -33,7 +33,7 @@ std::unique_ptr<RequestBatches> BatchesOf(const Suite& suite, const TokenShard& 
       const int64_t document = item.first + static_cast<int64_t>(i), start = item.starts[i];
       std::vector<int64_t> ids = TokensOf(shard, document);
       const auto length = static_cast<int64_t>(ids.size());
-      if (length == start + 1 && BeginsWith(newest, ids, start)) {
+      if (length == start + 1 && ReadsAlike(newest, ids)) {
         requests.back().spans.push_back({start, 1, ids.back()});
         continue;
       }
@@ -76,7 +76,7 @@ double SuiteMeasurement::LinearActive(const Suite& suite) const {
     for (size_t i = 0; i < item.starts.size(); ++i) {
       const int64_t length = LengthOf(*file_.requests, item.first + static_cast<int64_t>(i));
       const int64_t begin = item.starts[i] - 1, end = length - 1;
-      const int64_t first_row = FirstLinearRow(plan_.attention, length);
+      const int64_t first_row = FirstLinearRow(plan_.attention, length - 1);
       rows += static_cast<double>(end - begin);
       active += static_cast<double>(std::max<int64_t>(0, end - std::max(begin, first_row)));
     }

@@ -24,8 +24,8 @@ struct SuiteFigures {
 };
 
 // The requests of a suite; their spans are its choices, item by item. A choice of one token after
-// the context of the choice before it (MMLU's letters) is one more span of that one's request, so
-// that the context is read once.
+// the context of the choice before it, itself of one token (MMLU's letters), is one more span of
+// that one's request, so that the context is read once.
 std::unique_ptr<RequestBatches> BatchesOf(const Suite& suite, const TokenShard& shard);
 
 class SuiteMeasurement {

@@ -37,9 +37,11 @@ class RequestScoresTest : public TinyConversion {
     const auto scores = Batches().Score(Model(), options, *solo, [] {});
     size_t at = 0;
     for (size_t i = 0; i < requests_.size(); ++i) {
-      at::Tensor ids = at::empty({1, requests_[i].length}, at::kLong);
+      const int64_t length = requests_[i].length;
+      at::Tensor ids = at::empty({1, length}, at::kLong);
       ReadIds(static_cast<int64_t>(i), requests_[i].length, ids.mutable_data_ptr<int64_t>());
-      const at::Tensor logits = EvaluateLogits(*model_, *parameters_, ids, options)[0];
+      const at::Tensor read = ids.narrow(1, 0, std::max<int64_t>(2, length - 1)).contiguous();
+      const at::Tensor logits = EvaluateLogits(*model_, *parameters_, read, options)[0];
       const at::Tensor log_p = at::log_softmax(logits.to(at::kDouble), 1).contiguous();
       const at::Tensor best = logits.argmax(1).contiguous();
       const int64_t* truth = ids.const_data_ptr<int64_t>();
@@ -74,7 +76,7 @@ TEST_F(RequestScoresTest, EqualsEachRequestAlone) {
   }
 }
 
-// Blocks from the end: filling on the right would move them.
+// Blocks from the end: filling on the right would move them, as would the last token.
 TEST_F(RequestScoresTest, EqualsEachRequestAloneWhereTheLengthCounts) {
   plan_.attention.window_kind = "terraced";
   plan_.attention.window_align_end = true;

@@ -91,11 +91,11 @@ TEST_F(SharedContextTest, OtherContextsAndLongerChoicesKeepTheirOwn) {
   AddItem({a, b}, {{1}, {2}});             // two contexts
   AddItem({a, longer}, {{1}, {2}});        // one more token of context
   AddItem({a, a}, {{1, 2}, {3, 4}});       // two tokens each
-  AddItem({a, a, a}, {{1, 2}, {3}, {4}});  // letters beside a longer choice
+  AddItem({a, a, a}, {{1, 2}, {3}, {4}});  // letters beside a longer choice: one token less is read
   AddItem({a, a}, {{5}, {5}});             // the same choice twice
   AddItem({a}, {{5}});                     // another item's context is not looked at
   WriteDocuments();
-  EXPECT_EQ(BatchesOf(suite_, *shard_)->requests().size(), 2u + 2u + 2u + 1u + 1u + 1u);
+  EXPECT_EQ(BatchesOf(suite_, *shard_)->requests().size(), 2u + 2u + 2u + 2u + 1u + 1u);
   ExpectSameScores(*MakeSoloCollective());
 }
 
