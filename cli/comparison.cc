@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "cli/spec_differences.h"
 
@@ -51,21 +52,33 @@ std::vector<double> ServedLosses(const ComparedJob& job) {
   return losses;
 }
 
-double Mean(const std::vector<double>& values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return sum / static_cast<double>(values.size());
+// What each sequence counts: its targets, or all alike in a report that does not tell them.
+std::vector<double> TargetsOf(const ComparedJob& job, size_t sequences) {
+  std::vector<double> targets;
+  for (const auto& count : At(job.report, {"targets_per_sequence"})) {
+    if (count.is_number()) targets.push_back(count.get<double>());
+  }
+  return targets.size() == sequences ? targets : std::vector<double>(sequences, 1);
 }
 
+double TokenMean(const std::vector<double>& values, const std::vector<double>& targets) {
+  const double sum = std::inner_product(values.begin(), values.end(), targets.begin(), 0.0);
+  return sum / std::accumulate(targets.begin(), targets.end(), 0.0);
+}
+
+// The interval is that of worker/evaluate/token_mean.h: sequences are what is drawn.
 json PairedRow(const std::string& name, const std::vector<double>& losses,
-               const std::vector<double>& best) {
+               const std::vector<double>& best, const std::vector<double>& targets) {
   std::vector<double> differences;
   for (size_t i = 0; i < losses.size(); ++i) differences.push_back(losses[i] - best[i]);
-  const double mean = Mean(differences);
-  double squares = 0;
-  for (const double d : differences) squares += (d - mean) * (d - mean);
+  const double mean = TokenMean(differences, targets);
+  double squares = 0, tokens = 0;
+  for (size_t i = 0; i < differences.size(); ++i) {
+    squares += std::pow(targets[i] * (differences[i] - mean), 2);
+    tokens += targets[i];
+  }
   const auto n = static_cast<double>(differences.size());
-  const double half = 1.96 * std::sqrt(squares / (n - 1) / n);
+  const double half = 1.96 * std::sqrt(squares * n / (n - 1)) / tokens;
   return {{"name", name}, {"difference", mean}, {"low", mean - half}, {"high", mean + half}};
 }
 
@@ -79,13 +92,14 @@ json Paired(const std::vector<ComparedJob>& jobs) {
       return nullptr;
   }
   if (jobs.size() < 2) return nullptr;
+  const std::vector<double> targets = TargetsOf(jobs.front(), losses.front().size());
   size_t best = 0;
   for (size_t i = 1; i < jobs.size(); ++i) {
-    if (Mean(losses[i]) < Mean(losses[best])) best = i;
+    if (TokenMean(losses[i], targets) < TokenMean(losses[best], targets)) best = i;
   }
   json rows = json::array();
   for (size_t i = 0; i < jobs.size(); ++i)
-    rows.push_back(PairedRow(jobs[i].name, losses[i], losses[best]));
+    rows.push_back(PairedRow(jobs[i].name, losses[i], losses[best], targets));
   return {{"best", jobs[best].name}, {"sequences", losses[best].size()}, {"rows", rows}};
 }
 

@@ -8,6 +8,7 @@
 #include "worker/data/json_file.h"
 #include "worker/evaluate/bootstrap.h"
 #include "worker/evaluate/nats.h"
+#include "worker/evaluate/token_mean.h"
 
 namespace tandem {
 namespace {
@@ -21,8 +22,10 @@ ControlComparison Compare(const std::vector<double>& control, const std::vector<
                           const BeatsWindowInputs& inputs) {
   std::vector<double> differences;
   for (size_t i = 0; i < served.size(); ++i) differences.push_back(control[i] - served[i]);
-  const Interval interval = BootstrapInterval(differences, inputs.bootstrap, inputs.seed);
-  return {MeanLoss(control), MeanLoss(control) - MeanLoss(served), interval.low, interval.high};
+  const std::vector<double>& targets = inputs.losses.targets;
+  const Interval interval = BootstrapInterval(differences, targets, inputs.bootstrap, inputs.seed);
+  return {TokenMean(control, targets), TokenMean(differences, targets), interval.low,
+          interval.high};
 }
 
 bool IsBeaten(const ControlComparison& control) {

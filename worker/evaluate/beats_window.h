@@ -36,6 +36,8 @@ struct BeatsWindow {
 // Losses per sequence, by mode; and what must agree for two reports to be about the same tokens.
 struct PairedLosses {
   std::map<std::string, std::vector<double>> per_sequence;
+  std::vector<double>
+      targets;  // of each sequence; a control's are those of the job it is paired with
   int64_t sequence_length = 0;
   std::string validation_sha256;  // empty: not known
 };

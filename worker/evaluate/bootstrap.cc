@@ -20,14 +20,9 @@ double Percentile(const std::vector<double>& sorted, double share) {
 
 }  // namespace
 
-double MeanLoss(const std::vector<double>& losses) {
-  double sum = 0;
-  for (const double loss : losses) sum += loss;
-  return sum / static_cast<double>(losses.size());
-}
-
-Interval BootstrapInterval(const std::vector<double>& differences, int64_t draws, uint64_t seed) {
-  TANDEM_CHECK(!differences.empty() && draws >= 1);
+Interval BootstrapInterval(const std::vector<double>& differences,
+                           const std::vector<double>& targets, int64_t draws, uint64_t seed) {
+  TANDEM_CHECK(!differences.empty() && differences.size() == targets.size() && draws >= 1);
   for (const double difference : differences) {
     if (!std::isfinite(difference)) return {NAN, NAN};
   }
@@ -35,11 +30,13 @@ Interval BootstrapInterval(const std::vector<double>& differences, int64_t draws
   const auto count = static_cast<int64_t>(differences.size());
   std::vector<double> means;
   for (int64_t draw = 0; draw < draws; ++draw) {
-    double sum = 0;
+    double sum = 0, tokens = 0;
     for (int64_t i = 0; i < count; ++i) {
-      sum += differences[static_cast<size_t>(stream.Below(count, draw, i))];
+      const auto drawn = static_cast<size_t>(stream.Below(count, draw, i));
+      sum += targets[drawn] * differences[drawn];
+      tokens += targets[drawn];
     }
-    means.push_back(sum / static_cast<double>(count));
+    means.push_back(sum / tokens);
   }
   std::sort(means.begin(), means.end());
   return {Percentile(means, 0.025), Percentile(means, 0.975)};

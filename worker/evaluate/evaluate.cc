@@ -10,6 +10,7 @@
 #include "worker/data/label_mask.h"
 #include "worker/evaluate/bootstrap.h"
 #include "worker/evaluate/passes.h"
+#include "worker/evaluate/token_mean.h"
 #include "worker/model/device.h"
 
 namespace tandem {
@@ -76,6 +77,7 @@ class Evaluator {
         progress_(progress),
         text_(inputs.validation, files.label_mask.get(), plan_.data.sequence_length,
               plan_.evaluate.sequences),
+        targets_(text_.Targets()),
         long_range_(files.prompts, plan_, inputs.model.config().num_layers),
         suites_(files.suites, plan_),
         advance_([this] { Advance(); }) {
@@ -181,22 +183,20 @@ class Evaluator {
   void FillComponents(const std::map<std::string, std::vector<double>>& losses,
                       Evaluation* evaluation) const {
     VerdictFigures figures;
-    const auto count = static_cast<double>(text_.size());
     for (const ComponentMode mode : kComponents) {
       const std::vector<double>& values = losses.at(ComponentModeName(mode));
-      const double mean = MeanLoss(values);
-      double squares = 0;
-      for (const double value : values) squares += (value - mean) * (value - mean);
+      const double mean = TokenMean(values, targets_);
       figures.losses[ComponentModeName(mode)] = mean;
       evaluation->components[ComponentModeName(mode)] = {mean, std::exp(mean),
-                                                         std::sqrt(squares / (count - 1) / count)};
+                                                         TokenMeanError(values, targets_)};
     }
-    figures.state_swap_loss = MeanLoss(losses.at(kSwapPass));
+    figures.state_swap_loss = TokenMean(losses.at(kSwapPass), targets_);
     std::vector<double> differences;
     const auto& window = losses.at("window_only");
     const auto& hybrid = losses.at("hybrid");
     for (size_t i = 0; i < hybrid.size(); ++i) differences.push_back(window[i] - hybrid[i]);
-    const Interval interval = BootstrapInterval(differences, plan_.evaluate.bootstrap, plan_.seed);
+    const Interval interval =
+        BootstrapInterval(differences, targets_, plan_.evaluate.bootstrap, plan_.seed);
     figures.linear_delta_low = evaluation->linear_delta_low = interval.low;
     figures.linear_delta_high = evaluation->linear_delta_high = interval.high;
     evaluation->verdict = Judge(figures);
@@ -207,6 +207,7 @@ class Evaluator {
     for (const char* mode : kPairedModes) {
       evaluation->losses.per_sequence[mode] = losses.at(mode);
     }
+    evaluation->losses.targets = targets_;
     evaluation->losses.sequence_length = text_.T();
     evaluation->losses.validation_sha256 = ValidationDigest(plan_.data.tokens);
   }
@@ -216,11 +217,12 @@ class Evaluator {
     figures.length = text.T();
     figures.sequences = text.size();
     if (text.size() == 0) return figures;
+    const std::vector<double> targets = text.Targets();
     for (const ComponentMode mode : kLengthModes) {
       EvaluationOptions options = OptionsOf(plan_);
       options.mode = mode;
       figures.losses[ComponentModeName(mode)] =
-          MeanLoss(MeasureText(model_, text, options, collective_, advance_).losses);
+          TokenMean(MeasureText(model_, text, options, collective_, advance_).losses, targets);
     }
     return figures;
   }
@@ -268,6 +270,7 @@ class Evaluator {
   Collective& collective_;
   const EvaluationProgress& progress_;
   const TextSequences text_;
+  const std::vector<double> targets_;  // of each of its sequences
   std::vector<TextSequences> lengths_;
   const LongRangeMeasurement long_range_;
   const SuiteMeasurement suites_;

@@ -33,9 +33,9 @@
 namespace tandem {
 
 struct ComponentFigures {
-  double loss = 0;            // nats per token: mean over sequences of the mean over their targets
+  double loss = 0;            // nats per token: mean over the targets of all sequences
   double perplexity = 0;      // exp(loss)
-  double standard_error = 0;  // of the loss, over sequences
+  double standard_error = 0;  // of the loss, sequences being what is drawn (token_mean.h)
 };
 
 // A row at another length than the training's; never part of the verdict (method.md §8, Length).

@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <numeric>
 
 #include "worker/data/label_mask.h"
 #include "worker/model/plan_form.h"
@@ -135,6 +136,15 @@ void TextSequences::ReadScored(int64_t sequence, double* scored) const {
   for (int64_t t = 0; t + 1 < T_; ++t) {
     scored[t] = static_cast<double>(labels[static_cast<size_t>(t) + 1]);
   }
+}
+
+std::vector<double> TextSequences::Targets() const {
+  std::vector<double> targets, scored(static_cast<size_t>(T_ - 1));
+  for (int64_t sequence = 0; sequence < size_; ++sequence) {
+    ReadScored(sequence, scored.data());
+    targets.push_back(std::accumulate(scored.begin(), scored.end(), 0.0));
+  }
+  return targets;
 }
 
 TextFigures MeasureText(const EvaluatedModel& model, const TextSequences& text,

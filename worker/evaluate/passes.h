@@ -66,6 +66,8 @@ class TextSequences {
   void Read(int64_t sequence, int64_t* ids) const;
   // Where documents begin within the sequence, without its own beginning.
   std::vector<int64_t> DocumentStarts(int64_t sequence) const;
+  // The number of scored targets of each sequence.
+  std::vector<double> Targets() const;
   // T - 1 numbers, 1 where target t + 1 of row t is scored.
   void ReadScored(int64_t sequence, double* scored) const;
 

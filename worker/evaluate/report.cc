@@ -203,6 +203,7 @@ std::string EvaluationToJson(const Plan& plan, const Evaluation& evaluation) {
   root["cost"] = CostJson(evaluation);
   root["validation_sha256"] = evaluation.losses.validation_sha256;
   root["per_sequence"] = PerSequence(evaluation);
+  if (!root["per_sequence"].empty()) root["targets_per_sequence"] = evaluation.losses.targets;
   root["seconds"] = evaluation.seconds;
   return root.dump(1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }

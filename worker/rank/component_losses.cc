@@ -4,7 +4,7 @@
 
 #include "base/files.h"
 #include "worker/data/label_mask.h"
-#include "worker/evaluate/bootstrap.h"
+#include "worker/evaluate/token_mean.h"
 #include "worker/rank/stage_factory.h"
 
 namespace tandem {
@@ -33,10 +33,12 @@ ComponentLosses MeasureComponents(const Plan& plan, const Llama& model,
                                   Collective& collective) {
   EvaluationOptions options = OptionsOf(plan);
   options.attention = TrainedFormOf(plan.attention);
+  const std::vector<double> targets = text.sequences().Targets();
   const auto measure = [&](ComponentMode mode) {
     options.mode = mode;
-    const EvaluatedModel evaluated{model, parameters, model};
-    return MeanLoss(MeasureText(evaluated, text.sequences(), options, collective, [] {}).losses);
+    const TextFigures figures =
+        MeasureText({model, parameters, model}, text.sequences(), options, collective, [] {});
+    return TokenMean(figures.losses, targets);
   };
   return {measure(ComponentMode::kHybrid), measure(ComponentMode::kWindowOnly),
           measure(ComponentMode::kLinearOnly)};

@@ -108,6 +108,10 @@ TEST(ComparisonJson, PairsTheServedLossesOfTheSameText) {
   // Differences 0.2, 0.3, 0.2: standard error 1 / 30.
   EXPECT_NEAR(paired["rows"][0]["high"].get<double>(), 0.7 / 3 + 1.96 / 30, 1e-12);
   EXPECT_EQ(paired["rows"][1]["difference"], 0.0);
+  // The second sequence has nearly all labels.
+  a.report["targets_per_sequence"] = b.report["targets_per_sequence"] = {1, 98, 1};
+  const json by_tokens = ComparisonJson({b, a})["paired"]["rows"][0];
+  EXPECT_NEAR(by_tokens["difference"].get<double>(), (0.2 + 98 * 0.3 + 0.2) / 100, 1e-12);
   b.report["validation_sha256"] = "d2";
   EXPECT_TRUE(ComparisonJson({b, a})["paired"].is_null()) << "other text cannot be paired";
 }

@@ -37,6 +37,7 @@ class BeatsWindowTest : public testing::Test {
                             {"hybrid", Losses(0.05)},
                             {"linear_only", Losses(0.6)},
                             {"training_free", Losses(0.13, 5)}};
+    losses_.targets.assign(40, 1023);
     losses_.sequence_length = 1024;
     losses_.validation_sha256 = "abc";
     control_ = {{"version", 1},
@@ -132,6 +133,16 @@ TEST_F(BeatsWindowTest, WhatCannotBePairedIsSaid) {
   ExpectNotPaired("not a report.json of version 1");
   control_ = json::array();
   ExpectNotPaired("is not a JSON object");
+}
+
+// Better in the sequences of few labels, worse in the one that has nearly all.
+TEST_F(BeatsWindowTest, TokensAreCompared) {
+  EXPECT_EQ(Compare().value, true);
+  losses_.per_sequence["hybrid"][7] += 1;
+  EXPECT_GT(Compare().training_free->delta, 0.05);
+  losses_.targets[7] = 1e6;
+  EXPECT_LT(Compare().training_free->delta, -0.5);
+  EXPECT_EQ(Compare().value, false);
 }
 
 TEST_F(BeatsWindowTest, NotFiniteIsNotBetter) {

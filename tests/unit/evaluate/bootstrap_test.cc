@@ -21,8 +21,12 @@ std::vector<double> Sample(int64_t stage) {
   return values;
 }
 
+Interval Equal(const std::vector<double>& differences, int64_t draws, uint64_t seed) {
+  return BootstrapInterval(differences, std::vector<double>(differences.size(), 31), draws, seed);
+}
+
 TEST(Bootstrap, IntervalIsThatOfTheMean) {
-  const Interval interval = BootstrapInterval(Sample(0), 2000, 3);
+  const Interval interval = Equal(Sample(0), 2000, 3);
   double mean = 0, variance = 0;
   for (const double value : Sample(0)) mean += value / 64;
   for (const double value : Sample(0)) variance += (value - mean) * (value - mean) / 63;
@@ -34,21 +38,30 @@ TEST(Bootstrap, IntervalIsThatOfTheMean) {
 TEST(Bootstrap, CoversTheTruthAboutNineteenTimesOfTwenty) {
   int covered = 0;
   for (int64_t stage = 0; stage < 200; ++stage) {
-    const Interval interval = BootstrapInterval(Sample(stage), 300, 5);
+    const Interval interval = Equal(Sample(stage), 300, 5);
     covered += interval.low <= 1 && 1 <= interval.high;
   }
   EXPECT_GT(covered, 177);  // 190 expected, standard deviation 3.1
   EXPECT_LT(covered, 200);
 }
 
+// Two texts of one loss each: the long one's counts by its length.
+TEST(Bootstrap, SequencesCountByTheirTargets) {
+  const Interval interval = BootstrapInterval({0, 1, 1, 1}, {97, 1, 1, 1}, 1000, 3);
+  EXPECT_LT(interval.low, 0.02);
+  const Interval equal = BootstrapInterval({0, 1, 1, 1}, {1, 1, 1, 1}, 1000, 3);
+  EXPECT_EQ(equal.low, 0.25);
+  EXPECT_EQ(BootstrapInterval({2, 2, 2}, {1, 5, 9}, 10, 0).high, 2);
+}
+
 TEST(Bootstrap, IsAFunctionOfItsSeed) {
-  const Interval a = BootstrapInterval(Sample(0), 100, 3), b = BootstrapInterval(Sample(0), 100, 3);
+  const Interval a = Equal(Sample(0), 100, 3), b = Equal(Sample(0), 100, 3);
   EXPECT_EQ(a.low, b.low);
-  EXPECT_NE(a.low, BootstrapInterval(Sample(0), 100, 4).low);
-  const Interval equal = BootstrapInterval({2, 2, 2}, 10, 0);
+  EXPECT_NE(a.low, Equal(Sample(0), 100, 4).low);
+  const Interval equal = Equal({2, 2, 2}, 10, 0);
   EXPECT_EQ(equal.low, 2);
   EXPECT_EQ(equal.high, 2);
-  EXPECT_TRUE(std::isnan(BootstrapInterval({1, NAN}, 10, 0).low));
+  EXPECT_TRUE(std::isnan(Equal({1, NAN}, 10, 0).low));
 }
 
 }  // namespace

@@ -156,7 +156,9 @@ TEST_F(EvaluateTest, MaskedTargetsAreNotScored) {
   for (int64_t i = 0; i < text_->num_documents(); ++i) {
     masks.emplace_back();
     for (int64_t t = text_->DocumentBegin(i); t < text_->DocumentBegin(i + 1); ++t) {
-      const bool is_labelled = (t / T) % 2 == 1 && t % T >= 20;  // the last 12 of odd chunks
+      // The last tokens of odd chunks: 12, 1, 1, 12, 1, 1, ...
+      const int64_t labels = (t / T) % 6 == 1 ? 12 : 1;
+      const bool is_labelled = (t / T) % 2 == 1 && t % T >= T - labels;
       masks[static_cast<size_t>(i)].push_back(is_labelled ? 1 : 0);
     }
   }
@@ -166,17 +168,25 @@ TEST_F(EvaluateTest, MaskedTargetsAreNotScored) {
   const Evaluation evaluation = Evaluate(Inputs(), *solo, nullptr).value();
   EXPECT_EQ(evaluation.sequences, text_->NumChunks(T) / 2);
   EXPECT_EQ(evaluation.linear_active, 1);
-  double sum = 0;
+  double sum = 0, tokens = 0;
   EvaluationOptions options = OptionsOf(plan_);
   options.mode = ComponentMode::kSoftmax;
   for (int64_t sequence = 0; sequence < evaluation.sequences; ++sequence) {
     at::Tensor ids = at::empty({1, T}, at::kLong);
     text_->ReadChunk(2 * sequence + 1, T, ids.mutable_data_ptr<int64_t>());
     const EvaluationResult result = EvaluateSequences(*model_, *parameters_, ids, options);
-    sum += result.losses.narrow(1, 19, 12).mean().item<double>();
+    const int64_t labels = sequence % 3 == 0 ? 12 : 1;
+    sum += result.losses.narrow(1, T - 1 - labels, labels).sum().item<double>();
+    tokens += static_cast<double>(labels);
+    EXPECT_EQ(evaluation.losses.targets.at(static_cast<size_t>(sequence)),
+              static_cast<double>(labels));
   }
-  EXPECT_NEAR(evaluation.components.at("softmax").loss,
-              sum / static_cast<double>(evaluation.sequences), 1e-5);
+  const ComponentFigures& base = evaluation.components.at("softmax");
+  EXPECT_NEAR(base.loss, sum / tokens, 1e-5) << "every label counts once";
+  double mean_of_means = 0;
+  for (const double loss : evaluation.losses.per_sequence.at("softmax")) mean_of_means += loss;
+  mean_of_means /= static_cast<double>(evaluation.sequences);
+  EXPECT_GT(std::abs(base.loss - mean_of_means), 1e-3) << "the case must tell the two apart";
 
   masks[0].pop_back();  // a mask of another text
   ASSERT_TRUE(WriteShard(folder_.File("validation.mask"), MakeShard(masks)).ok());
