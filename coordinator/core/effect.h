@@ -24,7 +24,7 @@ struct JobEvent {
   JobUid job;
   Epoch epoch = 0;
   int64_t wall_ms = 0;
-  // created, admitted, started, stage_started, stage_committed, checkpoint, stopping,
+  // created, admitted, reclaimed, started, stage_started, stage_committed, checkpoint, stopping,
   // attempt_ended, cancelling, cancelled, succeeded, failed
   std::string kind;
   std::string message;

@@ -8,6 +8,7 @@
 //                         (on_attempt_reported.cc)
 //   former incarnation's  ended, NODE_LOST: a restarted agent has killed what it found; unless it
 //                         says that it holds the end, which then is awaited as well
+//   given up, and its end is held here: awaited as well, if nothing has taken its place
 //   not ours              fenced
 #include <algorithm>
 #include <set>
@@ -84,6 +85,27 @@ void RepeatStop(Turn& turn, Job& job, const Worker& worker) {
   }
 }
 
+bool WasGivenUp(const Job& job, const AttemptRef& attempt, const WorkerName& worker) {
+  return job.state == JobState::kPending && job.epoch == attempt.epoch &&
+         job.attempt.worker == worker && job.attempt.cause == Cause::kNodeLost;
+}
+
+// The lease has run out, but the epoch is still the newest: no other process has run, and what the
+// end says of results is true. Without it a job that finished behind a broken network runs again.
+void ReclaimEnded(Turn& turn, Worker& worker, const std::set<AttemptRef>& ended) {
+  for (const AttemptRef& attempt : ended) {
+    Job* job = turn.FindJob(attempt.job);
+    if (job == nullptr || !WasGivenUp(*job, attempt, worker.name)) continue;
+    worker.occupants.erase(attempt);
+    if (SlotsInUse(worker) + job->slots > worker.slots) continue;  // restarted with fewer
+    worker.occupants[attempt] = {.slots = job->slots};
+    job->attempt.state = AttemptState::kRunning;
+    turn.Move(*job, JobState::kAdmitted, "reclaimed",
+              "worker " + worker.name + " is back and holds the end of attempt " +
+                  std::to_string(attempt.epoch));
+  }
+}
+
 void ReconcileOwned(Turn& turn, Worker& worker, const std::set<AttemptRef>& live,
                     const std::set<AttemptRef>& ended) {
   for (const AttemptRef& attempt : OwnedAttempts(worker)) {
@@ -128,7 +150,9 @@ void On(Turn& turn, const WorkerRegistered& event) {
   turn.Save(worker);
   Connect(turn, worker, event.connection);
   const std::set<AttemptRef> live(event.live.begin(), event.live.end());
-  ReconcileOwned(turn, worker, live, {event.ended.begin(), event.ended.end()});
+  const std::set<AttemptRef> ended(event.ended.begin(), event.ended.end());
+  ReclaimEnded(turn, worker, ended);
+  ReconcileOwned(turn, worker, live, ended);
   ReconcileFenced(turn, worker, live);
   turn.WantSchedule();
 }

@@ -105,6 +105,9 @@ void Coordinator::Check(const core::Effects& effects) {
   };
   add(history_.Check(state_, effects));
   add(core::CheckInvariants(state_, now()));
+  for (const core::JobEvent& event : effects.persist.events) {
+    truth_.reclaimed += event.kind == "reclaimed" ? 1 : 0;
+  }
   for (const core::Job& job : effects.persist.jobs) {
     if (job.attempt.state != core::AttemptState::kEnded || IsAssumed(job.attempt.cause)) continue;
     const auto ended = truth_.ended.find({job.uid, job.epoch});

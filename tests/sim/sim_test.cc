@@ -33,15 +33,18 @@ TEST(Sim, AllWorldsEndWell) {
     all.coordinator_crashes += truth.coordinator_crashes;
     all.agent_crashes += truth.agent_crashes;
     all.successes += truth.successes;
+    all.reclaimed += truth.reclaimed;
   }
   RecordProperty("steps", std::to_string(all.steps));
   RecordProperty("coordinator_crashes", std::to_string(all.coordinator_crashes));
   RecordProperty("agent_crashes", std::to_string(all.agent_crashes));
+  RecordProperty("reclaimed", std::to_string(all.reclaimed));
   // A simulation in which nothing happens proves nothing.
   EXPECT_GT(all.successes, seeds);
   if (seeds < 20) return;
   EXPECT_GT(all.coordinator_crashes, seeds);
   EXPECT_GT(all.agent_crashes, seeds);
+  EXPECT_GT(all.reclaimed, 0);
 }
 
 TEST(Sim, TheSameSeedGivesTheSameWorld) {

@@ -28,6 +28,7 @@ struct Truth {
   int64_t coordinator_crashes = 0;
   int64_t agent_crashes = 0;
   int64_t successes = 0;
+  int64_t reclaimed = 0;  // attempts whose end counted although they had been given up
 };
 
 }  // namespace tandem::sim
