@@ -47,7 +47,8 @@ Client::Client(std::string server) : server_(std::move(server)) {
 Status Client::ToStatus(const grpc::Status& status) const {
   if (status.ok()) return Status::Ok();
   const Status own(static_cast<Code>(status.error_code()), status.error_message());
-  if (own.code() == Code::kUnavailable) {
+  // With details it is the coordinator's own word: it was reached.
+  if (own.code() == Code::kUnavailable && status.error_details().empty()) {
     return own.WithContext("cannot reach a coordinator at " + server_ +
                            " (--server or TANDEM_SERVER chooses another)");
   }

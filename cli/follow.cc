@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "base/clock.h"
 #include "cli/job_text.h"
@@ -43,7 +44,9 @@ Result<v1::Job> Follower::Run(const std::string& name) {
     if (revision_ != before) pause_ms = kFirstRetryMs;
     if (lost_since == 0 || revision_ != before) {
       lost_since = clock.MonotonicMs();
-      if (status.code() == Code::kUnavailable) progress_.Note("connection lost; trying again");
+      if (status.code() == Code::kUnavailable && !std::exchange(is_lost_, true)) {
+        progress_.Note("the connection to the coordinator is lost; trying again");
+      }
     }
     if (patience_ms_ > 0 && clock.MonotonicMs() - lost_since > patience_ms_) return status;
     if (!Pause(pause_ms)) return Status(Code::kCancelled, "stopped following " + ShortName(name));
@@ -66,6 +69,7 @@ bool Follower::ReadStream(const std::string& name, v1::Job* job, Status* status)
   v1::WatchJobsResponse response;
   while (!ended && stream->Read(&response)) {
     has_answered_ = true;
+    NoteCoordinator(response);
     revision_ = std::max(revision_, response.revision());
     for (const auto& changed : response.jobs()) {
       progress_.Show(changed);
@@ -80,6 +84,16 @@ bool Follower::ReadStream(const std::string& name, v1::Job* job, Status* status)
   MutexLock lock(mu_);
   context_ = nullptr;
   return ended;
+}
+
+void Follower::NoteCoordinator(const v1::WatchJobsResponse& response) {
+  if (std::exchange(is_lost_, false)) progress_.Note("the coordinator answers again");
+  if (response.store_failure() == store_failure_) return;
+  store_failure_ = response.store_failure();
+  progress_.Note(store_failure_.empty()
+                     ? "the coordinator can write again"
+                     : "the coordinator cannot write at the moment: " + store_failure_ +
+                           "; what runs goes on, and this waits");
 }
 
 void Follower::Stop() {

@@ -1,4 +1,5 @@
-// Follow: watches one job until it ends, across restarts of the coordinator. The revision of the
+// Follow: watches one job until it ends, across restarts of the coordinator and times in which its
+// store takes no writes; both are said when they begin and when they are over. The revision of the
 // last message is kept, so nothing is missed and nothing shown twice.
 //
 // Run blocks its thread; Stop may be called from any other, and makes Run return soon. One Run per
@@ -30,6 +31,8 @@ class Follower {
  private:
   // One stream to its end. True: the job has ended and *job is final.
   bool ReadStream(const std::string& name, v1::Job* job, Status* status);
+  // Says what has changed about the coordinator since the message before.
+  void NoteCoordinator(const v1::WatchJobsResponse& response);
   bool IsStopped();
   // False: stopped meanwhile.
   bool Pause(int64_t milliseconds);
@@ -39,6 +42,8 @@ class Follower {
   const int64_t patience_ms_;
   int64_t revision_ = 0;
   bool has_answered_ = false;
+  bool is_lost_ = false;       // said, and no answer since
+  std::string store_failure_;  // of the last message
 
   Mutex mu_;
   CondVar wake_;

@@ -92,7 +92,7 @@ Status Loop::Enqueue(Waiting waiting) {
   {
     MutexLock lock(mu_);
     if (stopped_) return Stopping();
-    if (!failure_.ok()) return failure_;
+    if (!failure_.ok()) return Refusal();
     if (queue_.size() >= kMaxQueued) {
       return ResourceExhausted("the coordinator has " + std::to_string(kMaxQueued) +
                                " events waiting; try again in a moment");
@@ -101,6 +101,16 @@ Status Loop::Enqueue(Waiting waiting) {
   }
   arrived_.notify_one();
   return Status::Ok();
+}
+
+Status Loop::Refusal() const {
+  return Unavailable("the coordinator cannot write at the moment (" + failure_.message() +
+                     "); nothing was changed");
+}
+
+std::string Loop::store_failure() const {
+  MutexLock lock(mu_);
+  return failure_.message();
 }
 
 core::Now Loop::Now() const {
@@ -152,13 +162,14 @@ void Loop::StepAndRelease(std::vector<Waiting> batch) {
     }
   }
   // Whoever has no reply by now was dropped with a failed commit.
-  Status failure;
+  if (replies.empty()) return;
+  Status refusal;
   {
     MutexLock lock(mu_);
-    failure = failure_;
+    TANDEM_CHECK(!failure_.ok());
+    refusal = Refusal();
   }
-  TANDEM_CHECK(replies.empty() || !failure.ok());
-  for (const auto& [token, reply] : replies) Answer(reply, token, failure);
+  for (const auto& [token, reply] : replies) Answer(reply, token, refusal);
 }
 
 void Loop::Fail(const Status& status) {
@@ -168,8 +179,7 @@ void Loop::Fail(const Status& status) {
       {{"error", status.ToString()},
        {"action", "repair the disk; the store is tried every second"}});
   MutexLock lock(mu_);
-  failure_ = Unavailable("the coordinator's store does not take writes (" + status.message() +
-                         "); nothing was changed");
+  failure_ = status;
 }
 
 void Loop::TryToRecover() {

@@ -15,6 +15,7 @@
 #include <functional>
 #include <map>
 #include <stop_token>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -63,6 +64,8 @@ class Loop {
   Status Ask(const std::function<core::Event(core::RequestToken)>& with_token, ReplyFn reply);
   // The store takes writes.
   bool healthy() const { return healthy_.load(); }
+  // Why it does not; "" while it does.
+  std::string store_failure() const;
 
  private:
   struct Waiting {
@@ -71,6 +74,8 @@ class Loop {
     ReplyFn reply;
   };
   Status Enqueue(Waiting waiting);
+  // What callers are told while the store takes no writes.
+  Status Refusal() const TANDEM_REQUIRES(mu_);
   void Run(const std::stop_token& stop);
   // Up to kMaxBatch events; waits for the first one or the next tick.
   std::vector<Waiting> TakeBatch(const std::stop_token& stop);
@@ -96,12 +101,12 @@ class Loop {
   core::Revision shown_ = 0;      // the same: the newest event that was published
   int64_t next_recovery_ms_ = 0;  // the same
   std::atomic<bool> healthy_{true};
-  Mutex mu_;
+  mutable Mutex mu_;
   CondVar arrived_;
   std::deque<Waiting> queue_ TANDEM_GUARDED_BY(mu_);
   core::RequestToken next_token_ TANDEM_GUARDED_BY(mu_) = 1;
   bool stopped_ TANDEM_GUARDED_BY(mu_) = false;
-  Status failure_ TANDEM_GUARDED_BY(mu_);  // of the store; not OK: nothing is taken now
+  Status failure_ TANDEM_GUARDED_BY(mu_);  // the store's; not OK: nothing is taken now
   std::jthread thread_;
 };
 

@@ -14,7 +14,10 @@ constexpr size_t kBytesPerMessage = 1 << 20;
 // Gathers a backlog into few messages, each well under what a client receives.
 class Batches {
  public:
-  explicit Batches(Watcher& watcher) : watcher_(watcher) {}
+  // store_failure: stands in every message.
+  Batches(Watcher& watcher, const std::string& store_failure) : watcher_(watcher) {
+    message_.set_store_failure(store_failure);
+  }
 
   void Add(int64_t revision, const v1::Job& job, const v1::JobEvent* event) {
     const size_t bytes = job.ByteSizeLong();
@@ -36,7 +39,8 @@ class Batches {
  private:
   void Offer() {
     if (taken_) taken_ = watcher_.Offer(message_);
-    message_.Clear();
+    message_.clear_jobs();
+    message_.clear_events();
     bytes_ = 0;
   }
 
@@ -84,7 +88,8 @@ void JobBoard::Publish(const BoardRow& row, const v1::JobEvent& event) {
   Remember(row.job->uid(), event);
   refreshed_.erase(row.job->uid());
   JobChange change{event.revision(), row.job, event};
-  const v1::WatchJobsResponse message = WatchMessage(change);
+  v1::WatchJobsResponse message = WatchMessage(change);
+  message.set_store_failure(store_failure_);
   log_.Append(std::move(change));
   OfferToAll(message, row.job->uid());
 }
@@ -93,6 +98,20 @@ void JobBoard::Refresh(const BoardRow& row) {
   MutexLock lock(mu_);
   Put(row);
   refreshed_.insert(row.job->uid());
+}
+
+void JobBoard::ShowStoreFailure(const std::string& why) {
+  MutexLock lock(mu_);
+  if (why == store_failure_) return;
+  store_failure_ = why;
+  OfferToAll(Mark(), "");
+}
+
+v1::WatchJobsResponse JobBoard::Mark() const {
+  v1::WatchJobsResponse mark;
+  mark.set_revision(log_.newest());
+  mark.set_store_failure(store_failure_);
+  return mark;
 }
 
 void JobBoard::OfferToAll(const v1::WatchJobsResponse& message, const std::string& uid) {
@@ -162,7 +181,7 @@ Status JobBoard::Watch(const std::shared_ptr<Watcher>& watcher, const std::strin
 
 Status JobBoard::SendBacklog(Watcher& watcher, const std::string& uid,
                              int64_t start_revision) const {
-  Batches batches(watcher);
+  Batches batches(watcher, store_failure_);
   if (start_revision > 0) {
     TANDEM_ASSIGN_OR_RETURN(const auto changes, log_.Since(start_revision, uid));
     for (const JobChange* change : changes) {
@@ -194,8 +213,7 @@ void JobBoard::EndWatches() {
 void JobBoard::Tick(int64_t now_ms) {
   MutexLock lock(mu_);
   for (const std::string& uid : std::exchange(refreshed_, {})) {
-    v1::WatchJobsResponse message;
-    message.set_revision(log_.newest());
+    v1::WatchJobsResponse message = Mark();
     *message.add_jobs() = *rows_.at(uid).job;
     for (const Watching& one : watching_) {
       if ((one.uid.empty() || one.uid == uid) && one.watcher->HasRoom())
@@ -204,9 +222,7 @@ void JobBoard::Tick(int64_t now_ms) {
   }
   if (now_ms < next_mark_ms_) return;
   next_mark_ms_ = now_ms + kMarkPeriodMs;
-  v1::WatchJobsResponse mark;
-  mark.set_revision(log_.newest());
-  OfferToAll(mark, "");
+  OfferToAll(Mark(), "");
 }
 
 void JobBoard::FillGauges(FleetGauges* gauges) const {

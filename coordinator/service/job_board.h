@@ -57,6 +57,8 @@ class JobBoard {
   // Something live has changed, such as progress: readers see it at once, watchers with the next
   // Tick.
   void Refresh(const BoardRow& row);
+  // Why the store takes no writes, or "": watchers are told when it changes.
+  void ShowStoreFailure(const std::string& why);
 
   // name: projects/{project}/jobs/{job}, a uid, or a job id in project `default`. INVALID_ARGUMENT,
   // NOT_FOUND.
@@ -94,6 +96,8 @@ class JobBoard {
   };
   void Put(const BoardRow& row) TANDEM_REQUIRES(mu_);
   void Remember(const std::string& uid, const v1::JobEvent& event) TANDEM_REQUIRES(mu_);
+  // A message of the present: the newest revision, and whether the store takes writes.
+  v1::WatchJobsResponse Mark() const TANDEM_REQUIRES(mu_);
   void OfferToAll(const v1::WatchJobsResponse& message, const std::string& uid)
       TANDEM_REQUIRES(mu_);
   Result<const Row*> FindRow(const std::string& name) const TANDEM_REQUIRES(mu_);
@@ -106,6 +110,7 @@ class JobBoard {
   WatchLog log_ TANDEM_GUARDED_BY(mu_);
   std::vector<Watching> watching_ TANDEM_GUARDED_BY(mu_);
   std::set<std::string> refreshed_ TANDEM_GUARDED_BY(mu_);  // uids; until the next Tick
+  std::string store_failure_ TANDEM_GUARDED_BY(mu_);
   int64_t next_mark_ms_ TANDEM_GUARDED_BY(mu_) = 0;
 };
 

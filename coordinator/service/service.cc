@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "coordinator/service/call_counter.h"
+#include "coordinator/service/rich_error.h"
 
 namespace tandem::service {
 namespace {
@@ -91,6 +92,7 @@ void Service::ShowHealth(bool writable) {
 void Service::Tick() {
   const int64_t now_ms = clock_.MonotonicMs();
   relay_.Expire(now_ms);
+  jobs_.ShowStoreFailure(loop_.store_failure());
   jobs_.Tick(now_ms);
   followers_.Wake();
   ShowHealth(loop_.healthy());
@@ -98,8 +100,8 @@ void Service::Tick() {
 
 void Service::Stop() {
   ticker_.reset();
-  const grpc::Status stopping(grpc::StatusCode::UNAVAILABLE,
-                              "the coordinator is stopping; try again when it is back");
+  const grpc::Status stopping =
+      ToGrpc(Unavailable("the coordinator is stopping; try again when it is back"));
   relay_.Stop();
   followers_.CloseAll(stopping);
   jobs_.EndWatches();

@@ -40,8 +40,8 @@ class WatchStream
   }
   bool HasRoom() const override { return waiting() * 2 < capacity(); }
   void End() override {
-    Close({grpc::StatusCode::UNAVAILABLE,
-           "the coordinator is stopping; watch again from the last revision received"});
+    Close(ToGrpc(
+        Unavailable("the coordinator is stopping; watch again from the last revision received")));
   }
 
  private:

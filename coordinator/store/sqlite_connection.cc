@@ -14,7 +14,7 @@ Status Failure(sqlite3* database, int code) {
     case SQLITE_NOTADB:
       return DataLoss(message);
     case SQLITE_FULL:
-      return ResourceExhausted(message);
+      return ResourceExhausted(message + "; make room on its disk");
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
       return Status(Code::kAborted, message);

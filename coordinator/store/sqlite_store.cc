@@ -34,8 +34,12 @@ struct Writes {
 
 class SqliteStore : public Store {
  public:
-  SqliteStore(std::unique_ptr<SqliteConnection> connection, int64_t generation, Writes writes)
-      : connection_(std::move(connection)), generation_(generation), writes_(std::move(writes)) {}
+  SqliteStore(std::string path, std::unique_ptr<SqliteConnection> connection, int64_t generation,
+              Writes writes)
+      : path_(std::move(path)),
+        connection_(std::move(connection)),
+        generation_(generation),
+        writes_(std::move(writes)) {}
 
   Result<Contents> Load(int64_t max_events) override;
   Status Commit(const std::vector<const Persist*>& batch) override;
@@ -54,6 +58,7 @@ class SqliteStore : public Store {
   Status LoadBodies(const std::string& sql, Result<T> (*parse)(const std::string&),
                     std::vector<T>* values);
 
+  const std::string path_;
   // Declared before the statements, which must go first.
   std::unique_ptr<SqliteConnection> connection_;
   const int64_t generation_;
@@ -182,7 +187,7 @@ Status SqliteStore::Commit(const std::vector<const Persist*>& batch) {
     for (const Persist* persist : batch) TANDEM_RETURN_IF_ERROR(Write(*persist));
     return Status::Ok();
   };
-  failure_ = InTransaction(write_all).WithContext("the store cannot be written");
+  failure_ = InTransaction(write_all).WithContext(path_);
   return failure_;
 }
 
@@ -266,7 +271,7 @@ Result<std::unique_ptr<Store>> Open(const std::string& path) {
   TANDEM_ASSIGN_OR_RETURN(const int64_t generation, RaiseGeneration(*connection));
   TANDEM_ASSIGN_OR_RETURN(Writes writes, PrepareWrites(*connection));
   return std::unique_ptr<Store>(
-      std::make_unique<SqliteStore>(std::move(connection), generation, std::move(writes)));
+      std::make_unique<SqliteStore>(path, std::move(connection), generation, std::move(writes)));
 }
 
 }  // namespace

@@ -12,6 +12,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("TANDEM_BINARY_DIR", ROOT / "build")) / "bin"
 SECONDS = 120  # how long a test waits for anything before it calls it hung
@@ -31,6 +33,23 @@ def wait_for(condition, what, seconds=SECONDS):
             return value
         time.sleep(0.05)
     raise AssertionError(f"after {seconds} s still not: {what() if callable(what) else what}")
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """A file system of its own at `folder`; gives a function that fills it with <folder>/filler. Skips where nobody may mount."""
+    folder.mkdir(parents=True)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True).returncode != 0:
+        pytest.skip("needs the right to mount")
+    try:
+        def fill():
+            with contextlib.suppress(OSError), open(folder / "filler", "ab", buffering=0) as filler:
+                while filler.write(bytes(1 << 12)):  # until there is no space left
+                    pass
+
+        yield fill
+    finally:
+        subprocess.run(["umount", folder], check=True)
 
 
 def small_job(**changes):

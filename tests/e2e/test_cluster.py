@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from harness import BIN, Cluster, wait_for, weights_digest, write_job
+from harness import BIN, Cluster, small_disk, wait_for, weights_digest, write_job
 
 
 def job_file(tmp_path, name, **changes):
@@ -117,6 +117,27 @@ def test_watch_detaches_on_ctrl_c(tmp_path):
         _, err = watch.communicate(timeout=20)
         assert watch.returncode == 130 and "watch" in err
         assert cluster.get("watched")["state"] == "RUNNING"
+
+
+def test_who_watches_is_told_that_the_coordinator_cannot_write_and_when_it_can(tmp_path):
+    state = tmp_path / "c/coordinator"
+    with small_disk(state, "2M") as fill, Cluster(tmp_path / "c", slots=()) as cluster:
+        cluster.submit(job_file(tmp_path, "waits"))
+        said = tmp_path / "said"
+        with open(said, "w") as out:
+            watch = subprocess.Popen([BIN / "tandem", "watch", "waits", "--server", cluster.server], stderr=out)
+        wait_for(lambda: "NO_WORKER" in said.read_text(), "the watch")
+        fill()
+        refused = cluster.tandem("cancel", "waits", check=False)
+        why = f"{state}/tandem.db: SQLite: database or disk is full; make room on its disk"
+        assert refused.returncode == 5 and why in refused.stderr and "reach" not in refused.stderr, refused.stderr
+        wait_for(lambda: f"the coordinator cannot write at the moment: {why}" in said.read_text(), said.read_text)
+        (state / "filler").unlink()
+        wait_for(lambda: "the coordinator can write again" in said.read_text(), said.read_text)
+        cluster.tandem("cancel", "waits")
+        assert watch.wait(timeout=20) == 4
+        text = said.read_text()
+        assert text.count("cannot write") == text.count("can write again") == 1, text
 
 
 def test_the_coordinator_refuses_other_addresses_than_loopback(tmp_path):

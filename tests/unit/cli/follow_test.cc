@@ -106,7 +106,34 @@ TEST_F(FollowTest, GoesOnWhereItBrokeOff) {
   ASSERT_TRUE(job.ok()) << job.status().ToString();
   EXPECT_EQ(job->artifact(), "whole") << "the final answer is the job as Get gives it";
   EXPECT_EQ(jobs_.starts(), (std::vector<int64_t>{0, 7, 7, 0}));
-  EXPECT_EQ(shown_, "x: PENDING\nx: ADMITTED\nconnection lost; trying again\nx: SUCCEEDED\n");
+  EXPECT_EQ(shown_,
+            "x: PENDING\nx: ADMITTED\nthe connection to the coordinator is lost; trying again\n"
+            "the coordinator answers again\nx: SUCCEEDED\n");
+}
+
+TEST_F(FollowTest, AStoreThatTakesNoWritesIsSaidOnceAndWhenItIsOver) {
+  jobs_.Add([](int64_t, Writer& writer, grpc::ServerContext&) {
+    FakeJobs::Send(writer, 5, v1::JOB_STATE_RUNNING);
+    v1::WatchJobsResponse mark;
+    mark.set_revision(5);
+    mark.set_store_failure("tandem.db: disk is full");
+    writer.Write(mark);
+    writer.Write(mark);
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "too slow");
+  });
+  jobs_.Add([](int64_t, Writer& writer, grpc::ServerContext&) {
+    v1::WatchJobsResponse mark;
+    mark.set_revision(5);
+    mark.set_store_failure("tandem.db: disk is full");
+    writer.Write(mark);
+    FakeJobs::Send(writer, 6, v1::JOB_STATE_SUCCEEDED);
+    return grpc::Status::OK;
+  });
+  Follower follower(*client_, progress_, 60'000);
+  ASSERT_TRUE(follower.Run("x").ok());
+  EXPECT_EQ(shown_,
+            "x: RUNNING\nthe coordinator cannot write at the moment: tandem.db: disk is full; what "
+            "runs goes on, and this waits\nthe coordinator can write again\nx: SUCCEEDED\n");
 }
 
 TEST_F(FollowTest, AnUnknownJobIsAnError) {

@@ -32,6 +32,11 @@ class Watch {
     }
     return events;
   }
+  // Reads on until a message says this of the store.
+  void AwaitStoreFailure(const std::string& why) {
+    while (Next().store_failure() != why && !testing::Test::HasFailure()) {
+    }
+  }
   grpc::Status End() {
     v1::WatchJobsResponse message;
     while (reader_->Read(&message)) {
@@ -101,6 +106,27 @@ TEST(Watches, EndWithUnavailableAtAStopAndGoOnAfterTheRestart) {
   const std::vector<v1::JobEvent> next = after.Events(1);
   ASSERT_FALSE(next.empty());
   EXPECT_EQ(next.front().revision(), a.revision() + 1);
+}
+
+TEST(Watches, AreToldThatTheStoreTakesNoWritesAndWhenItDoesAgain) {
+  ServedCoordinator served;
+  served.MustCreate("a");
+  Watch before(served, "a", 0);
+  EXPECT_EQ(before.Next().store_failure(), "");
+  const std::string why = "the disk failed before the commit";
+  served.store().FailNextCommit(/*after_writing=*/false);
+  v1::Job job;
+  const grpc::Status refused = served.Cancel("a", &job);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_NE(refused.error_message().find(why), std::string::npos) << refused.error_message();
+  before.AwaitStoreFailure(why);
+  Watch during(served, "a", 0);
+  const v1::WatchJobsResponse first = during.Next();
+  EXPECT_EQ(first.jobs_size(), 1);
+  EXPECT_EQ(first.store_failure(), why);
+  served.store().Heal();
+  before.AwaitStoreFailure("");
+  during.AwaitStoreFailure("");
 }
 
 v1::JobEvent EventAt(int64_t revision) {
