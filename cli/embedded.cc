@@ -21,7 +21,6 @@ namespace {
 
 constexpr int64_t kStartPatienceMs = 30'000;
 constexpr int64_t kStopPatienceMs = 10'000;
-constexpr int64_t kFullPatienceMs = 60'000;  // ranks train on meanwhile
 constexpr uint64_t kLeastRoomBytes = 256 * 1024;
 constexpr int64_t kDrainPatienceMs = 90'000;  // above the worker's own 60 s
 constexpr auto kLook = std::chrono::milliseconds(50);
@@ -71,20 +70,22 @@ int64_t UsableCores() {
 
 }  // namespace
 
-EmbeddedCluster::EmbeddedCluster(std::string work, std::string bin)
-    : work_(std::move(work)), bin_(std::move(bin)) {}
+EmbeddedCluster::EmbeddedCluster(std::string work, std::string bin, int64_t full_disk_seconds)
+    : work_(std::move(work)), bin_(std::move(bin)), full_disk_seconds_(full_disk_seconds) {}
 
 EmbeddedCluster::~EmbeddedCluster() {
   StopChild(worker_.get());
   StopChild(coordinator_.get());
 }
 
-Result<std::unique_ptr<EmbeddedCluster>> EmbeddedCluster::Open(const std::string& work) {
+Result<std::unique_ptr<EmbeddedCluster>> EmbeddedCluster::Open(const std::string& work,
+                                                               int64_t full_disk_seconds) {
   const std::string absolute = AbsolutePath(work);
   const Status made = MakeFolders(absolute);
   if (!made.ok()) return made.WithContext("--work " + work);
   TANDEM_ASSIGN_OR_RETURN(std::string bin, OwnFolder());
-  std::unique_ptr<EmbeddedCluster> cluster(new EmbeddedCluster(absolute, std::move(bin)));
+  std::unique_ptr<EmbeddedCluster> cluster(
+      new EmbeddedCluster(absolute, std::move(bin), full_disk_seconds));
   std::string owner;
   const Status taken = cluster->lock_.Take(absolute + "/run.lock", &owner);
   if (taken.ok()) return cluster;
@@ -140,7 +141,7 @@ Status EmbeddedCluster::StartWorker(int64_t slots, int64_t threads_per_slot) {
 }
 
 // Neither process can say so by itself: the coordinator's store takes no writes, and a log has no
-// room for a line.
+// room for a line. Ranks train on meanwhile.
 Status EmbeddedCluster::CheckRoom(int64_t now_ms,
                                   const std::function<void(const std::string&)>& note) {
   if (HasRoom(work_)) {
@@ -150,9 +151,9 @@ Status EmbeddedCluster::CheckRoom(int64_t now_ms,
   const std::string what = "the disk that holds " + work_ + " is full; make room";
   if (full_since_ms_ == 0) {
     full_since_ms_ = now_ms;
-    note(what + ", or this ends in a minute");
+    note(what + ", or this ends in " + std::to_string(full_disk_seconds_) + " s");
   }
-  if (now_ms - full_since_ms_ < kFullPatienceMs) return Status::Ok();
+  if (now_ms - full_since_ms_ < full_disk_seconds_ * 1000) return Status::Ok();
   return ResourceExhausted(what + ", then run the same command again");
 }
 

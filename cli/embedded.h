@@ -21,8 +21,10 @@ namespace tandem::cli {
 class EmbeddedCluster {
  public:
   // Makes the work folder and takes its lock, <work>/run.lock; nothing is started yet.
-  // kFailedPrecondition names the process that holds it.
-  static Result<std::unique_ptr<EmbeddedCluster>> Open(const std::string& work);
+  // kFailedPrecondition names the process that holds it. full_disk_seconds: how long Tend bears a
+  // full disk.
+  static Result<std::unique_ptr<EmbeddedCluster>> Open(const std::string& work,
+                                                       int64_t full_disk_seconds);
   // Stops both: SIGTERM, at most 10 s of waiting each, then SIGKILL.
   ~EmbeddedCluster();
 
@@ -32,7 +34,7 @@ class EmbeddedCluster {
   // threads_per_slot 0: the cores are shared out. Fine if it runs already.
   Status StartWorker(int64_t slots, int64_t threads_per_slot);
   // Restarts what has crashed; the error says what cannot be kept running, or that the disk has
-  // been full for a minute. Once stop is asked, the worker is told to save a checkpoint and leave,
+  // been full for too long. Once stop is asked, the worker is told to save a checkpoint and leave,
   // and is not restarted. `note` gets the sentences that say so. False: the worker has left, or has
   // had its time.
   Result<bool> Tend(bool stop_asked, const std::function<void(const std::string&)>& note);
@@ -41,13 +43,14 @@ class EmbeddedCluster {
   const std::string& server() const { return server_; }
 
  private:
-  EmbeddedCluster(std::string work, std::string bin);
+  EmbeddedCluster(std::string work, std::string bin, int64_t full_disk_seconds);
   std::string State() const { return work_ + "/coordinator"; }
   Status CheckRoom(int64_t now_ms, const std::function<void(const std::string&)>& note);
   bool IsWorkerRunning() { return worker_ && worker_->IsRunning(); }
 
   const std::string work_;
   const std::string bin_;  // the folder with tandem-coordinator and tandem-worker
+  const int64_t full_disk_seconds_;
   FileLock lock_;
   std::string server_;
   std::unique_ptr<Child> coordinator_;

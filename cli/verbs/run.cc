@@ -123,7 +123,7 @@ int RunJob(Invocation& invocation, const RunOptions& options, JobFile file) {
     PrintErr(FaultLines(file.path, faults));
     return kExitUsage;
   }
-  const auto cluster = EmbeddedCluster::Open(options.work);
+  const auto cluster = EmbeddedCluster::Open(options.work, options.full_disk_seconds);
   if (!cluster.ok()) return Fail(cluster.status());
   return Run(invocation, options, std::move(file), **cluster).Execute();
 }
@@ -137,6 +137,7 @@ void AddRun(CLI::App& app, Invocation& invocation) {
       ->type_name("JOB.yaml");
   verb->add_option("--work", options->work, "Folder for everything that the run writes")
       ->type_name("DIR")
+  AddFullDiskSeconds(*verb, options->full_disk_seconds);
       ->capture_default_str();
   verb->add_option("--threads", options->threads, "CPU threads per rank; default: cores / ranks")
       ->check(CLI::Range(int64_t{1}, int64_t{1024}))

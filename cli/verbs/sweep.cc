@@ -36,6 +36,7 @@ struct SweepOptions {
   std::string coordinator;
   int64_t threads = 0;
   bool dry_run = false;
+  int64_t full_disk_seconds = 60;
   ComparisonOutput output;
 };
 
@@ -234,7 +235,7 @@ int RunSweep(Invocation& invocation, const SweepOptions& options) {
     return kExitOk;
   }
   if (!here) return Sweep(invocation, options, std::move(*file), nullptr).Execute();
-  const auto cluster = EmbeddedCluster::Open(options.work);
+  const auto cluster = EmbeddedCluster::Open(options.work, options.full_disk_seconds);
   if (!cluster.ok()) return Fail(cluster.status());
   return Sweep(invocation, options, std::move(*file), cluster->get()).Execute();
 }
@@ -258,6 +259,7 @@ void AddSweep(CLI::App& app, Invocation& invocation) {
       ->check(CLI::Range(int64_t{1}, int64_t{1024}))
       ->type_name("N");
   verb->add_flag("--dry-run", options->dry_run, "Only check every job of the file");
+  AddFullDiskSeconds(*verb, options->full_disk_seconds);
   verb->callback([&invocation, options] {
     invocation.action = [&invocation, options] { return RunSweep(invocation, *options); };
   });

@@ -52,6 +52,13 @@ void AddRequireVerdict(CLI::App& verb, std::string& verdict) {
 }
 
 void AddVerbs(CLI::App& app, Invocation& invocation) {
+void AddFullDiskSeconds(CLI::App& verb, int64_t& seconds) {
+  verb.add_option("--full-disk-seconds", seconds, "How long the disk may be full before this ends")
+      ->check(CLI::Range(int64_t{1}, int64_t{86'400}))
+      ->type_name("N")
+      ->capture_default_str();
+}
+
   app.add_option("--server", invocation.server, "Address of the coordinator")
       ->envname("TANDEM_SERVER")
       ->type_name("HOST:PORT")

@@ -54,6 +54,9 @@ void AddHtml(CLI::App& verb, std::string& file, const std::string& words);
 // --require-verdict.
 void AddRequireVerdict(CLI::App& verb, std::string& verdict);
 
+// --full-disk-seconds.
+void AddFullDiskSeconds(CLI::App& verb, int64_t& seconds);
+
 // All of the above, on an app with the global options.
 void AddVerbs(CLI::App& app, Invocation& invocation);
 
@@ -66,6 +69,7 @@ struct RunOptions {
   std::string file;
   std::string work = "work";
   int64_t threads = 0;
+  int64_t full_disk_seconds = 60;
   std::string require_verdict;
 };
 int RunJob(Invocation& invocation, const RunOptions& options, JobFile file);

@@ -1,5 +1,4 @@
 """`tandem run`: the newcomer's command, from a job file to a model that transformers loads."""
-import contextlib
 import json
 import os
 import signal
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import BIN, ROOT, processes, wait_for, weights_digest, write_job
+from harness import BIN, ROOT, processes, small_disk, wait_for, weights_digest, write_job
 
 MODES = {"softmax", "hybrid", "window_only", "linear_only", "sinks_only", "none"}
 
@@ -52,26 +51,21 @@ def test_nothing_is_left_running(finished):
 
 def test_a_full_disk_is_said_and_ends_the_run(tmp_path):
     """Neither the coordinator's store nor a log can be written then: only `tandem run` can say it."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=14M", "tmpfs", disk], capture_output=True).returncode != 0:
-        pytest.skip("needs the right to mount")
-    try:
-        started = subprocess.Popen([BIN / "tandem", "run", write_job(tmp_path), "--work", disk / "work"], text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        wait_for(lambda: list(disk.glob("work/jobs/*/attempts/1")), "an attempt")
-        with open(disk / "filler", "wb", buffering=0) as filler:
-            def ended():
-                with contextlib.suppress(OSError):  # the disk is full: what the run gives back is taken, too
-                    while filler.write(bytes(1 << 16)):
-                        pass
-                return started.poll() is not None
-            wait_for(ended, "the run's end", seconds=150)
+    work = tmp_path / "disk/work"
+    with small_disk(tmp_path / "disk", "14M") as fill:
+        started = subprocess.Popen([BIN / "tandem", "run", write_job(tmp_path), "--work", work, "--full-disk-seconds", "3"],
+                                   text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        wait_for(lambda: list(work.glob("jobs/*/attempts/1")), "an attempt")
+
+        def ended():
+            fill()  # what the run gives back is taken, too
+            return started.poll() is not None
+
+        wait_for(ended, "the run's end")
         _, err = started.communicate()
         assert started.returncode == 1, err
-        assert f"the disk that holds {disk}/work is full; make room, then run the same command again" in err, err
-    finally:
-        subprocess.run(["umount", disk], check=True)
+        assert f"the disk that holds {work} is full; make room, or this ends in 3 s" in err, err
+        assert f"the disk that holds {work} is full; make room, then run the same command again" in err, err
 
 
 def test_the_same_command_prints_the_result_again(finished):

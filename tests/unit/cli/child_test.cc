@@ -83,10 +83,10 @@ TEST_F(ChildTest, AMissingBinaryIsNamed) {
 }
 
 TEST_F(ChildTest, OneRunPerWorkFolder) {
-  const auto first = EmbeddedCluster::Open(root_);
+  const auto first = EmbeddedCluster::Open(root_, 60);
   ASSERT_TRUE(first.ok()) << first.status().ToString();
   // flock is per open file: a second opening stands for a second process.
-  const Status status = EmbeddedCluster::Open(root_).status();
+  const Status status = EmbeddedCluster::Open(root_, 60).status();
   EXPECT_EQ(status.code(), Code::kFailedPrecondition);
   EXPECT_NE(status.message().find("pid " + std::to_string(getpid())), std::string::npos)
       << status.message();
