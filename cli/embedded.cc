@@ -181,18 +181,17 @@ Result<std::string> OwnFolder() {
   return std::filesystem::path(std::string(path, static_cast<size_t>(size))).parent_path().string();
 }
 
-std::string FailedLog(const std::string& work, const std::string& uid) {
+std::string LogOfFailure(const std::string& work, const std::string& uid) {
   const std::string attempts = work + "/jobs/" + uid + "/attempts";
   auto epochs = ListFolder(attempts);
   if (!epochs.ok() || epochs->empty()) return "";
   const auto number = [](const std::string& name) { return std::atoll(name.c_str()); };
   const std::string newest = *std::ranges::max_element(*epochs, {}, number);
+  const std::string folder = attempts + "/" + newest;
   for (const char* file : {"rank-0.err", "mpirun.err", "prepare.err"}) {
-    const std::string path = attempts + "/" + newest + "/" + file;
-    if (const std::string lines = LastLines(path, kLogLines); !lines.empty())
-      return path + ":\n" + lines;
+    if (!LastLines(JoinPath(folder, file), 1).empty()) return JoinPath(folder, file);
   }
-  return "";
+  return folder;
 }
 
 }  // namespace tandem::cli

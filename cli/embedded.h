@@ -62,8 +62,8 @@ class EmbeddedCluster {
 // The folder of this executable.
 Result<std::string> OwnFolder();
 
-// The end of the log that says most about a failed job of this work folder: the newest attempt's
-// prepare.err, rank-0.err, mpirun.err, whichever has text first. "path:\n  line\n...", or "".
-std::string FailedLog(const std::string& work, const std::string& uid);
+// The log that says most about a failed job of this work folder: the newest attempt's rank-0.err,
+// mpirun.err, prepare.err, whichever has text first; else the attempt's folder. "": none has run.
+std::string LogOfFailure(const std::string& work, const std::string& uid);
 
 }  // namespace tandem::cli

@@ -9,7 +9,13 @@
 
 namespace tandem::cli {
 
-// require_verdict: "", "balanced" or "leaning" (which balanced satisfies).
-int TellOutcome(const v1::Job& job, Format format, const std::string& require_verdict);
+// require_verdict: "", "balanced" or "leaning" (which balanced satisfies). log: where the job's
+// logs are, a path or the command that prints them; "" if nobody knows.
+int TellOutcome(const v1::Job& job, Format format, const std::string& require_verdict,
+                const std::string& log);
+
+// A job that failed or was cancelled: the cause, where it happened, what to do, where the log is.
+// `who`: "job small".
+std::string FailureText(const std::string& who, const v1::Job& job, const std::string& log);
 
 }  // namespace tandem::cli

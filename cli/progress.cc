@@ -25,6 +25,8 @@ void ProgressPrinter::Show(const v1::Job& job) {
     }
   }
   if (!job.reason().empty() && job.reason() == hidden_reason_) return;
+  // The outcome tells why (outcome.h); twice would be noise.
+  if (job.state() == v1::JOB_STATE_FAILED || job.state() == v1::JOB_STATE_CANCELLED) return;
   const bool runs = job.state() == v1::JOB_STATE_RUNNING;
   const std::string key = StateText(job.state()) + " " + std::to_string(job.epoch()) + " " +
                           (runs ? job.progress().stage() : job.reason());

@@ -89,12 +89,8 @@ class Run {
   }
 
   int Tell(const v1::Job& job) {
-    const int code = TellOutcome(job, invocation_.format, options_.require_verdict);
-    if (job.state() == v1::JOB_STATE_FAILED) {
-      if (const std::string log = FailedLog(cluster_.work(), job.uid()); !log.empty())
-        PrintErr(log);
-    }
-    return code;
+    return TellOutcome(job, invocation_.format, options_.require_verdict,
+                       LogOfFailure(cluster_.work(), job.uid()));
   }
 
   int Refused(const Status& status) {
@@ -137,11 +133,11 @@ void AddRun(CLI::App& app, Invocation& invocation) {
       ->type_name("JOB.yaml");
   verb->add_option("--work", options->work, "Folder for everything that the run writes")
       ->type_name("DIR")
-  AddFullDiskSeconds(*verb, options->full_disk_seconds);
       ->capture_default_str();
   verb->add_option("--threads", options->threads, "CPU threads per rank; default: cores / ranks")
       ->check(CLI::Range(int64_t{1}, int64_t{1024}))
       ->type_name("N");
+  AddFullDiskSeconds(*verb, options->full_disk_seconds);
   AddRequireVerdict(*verb, options->require_verdict);
   verb->callback([&invocation, options] {
     invocation.action = [&invocation, options] {

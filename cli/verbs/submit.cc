@@ -5,7 +5,6 @@
 #include "cli/client.h"
 #include "cli/exit_code.h"
 #include "cli/job_file.h"
-#include "cli/job_text.h"
 #include "cli/verbs/verbs.h"
 #include "spec/json.h"
 
@@ -42,8 +41,8 @@ int Submit(Invocation& invocation, const SubmitOptions& options) {
   if (invocation.format == Format::kName) PrintOut(job->name() + "\n");
   if (invocation.format == Format::kTable) {
     PrintOut(options.dry_run ? "valid: the coordinator would accept this job\n"
-                             : "submitted " + job->name() + "\nwatch it:  tandem watch " +
-                                   ShortName(job->name()) + "\n");
+                             : "submitted " + job->name() + "\nwatch it:  " +
+                                   CommandFor(invocation, "watch", job->name()) + "\n");
   }
   if (invocation.format == Format::kJson || invocation.format == Format::kYaml) {
     PrintOut(Rendered(ProtoToJson(*job), invocation.format));

@@ -19,6 +19,7 @@
 #include "cli/exit_code.h"
 #include "cli/job_file.h"
 #include "cli/job_text.h"
+#include "cli/outcome.h"
 #include "cli/submission.h"
 #include "cli/sweep_file.h"
 #include "cli/sweep_progress.h"
@@ -35,8 +36,8 @@ struct SweepOptions {
   std::string work = "work";
   std::string coordinator;
   int64_t threads = 0;
-  bool dry_run = false;
   int64_t full_disk_seconds = 60;
+  bool dry_run = false;
   ComparisonOutput output;
 };
 
@@ -179,10 +180,10 @@ class Sweep {
   }
 
   void TellFailure(const std::string& name, const v1::Job& job) {
-    std::string why = job.message().empty() ? job.reason() : job.message();
-    PrintError("run " + name + " " + (why.empty() ? StateText(job.state()) : "failed: " + why));
-    if (work_.empty()) return;
-    if (const std::string log = FailedLog(work_, job.uid()); !log.empty()) PrintErr(log);
+    const std::string log =
+        work_.empty() ? "tandem logs " + ShortName(job.name()) + " --server " + options_.coordinator
+                      : LogOfFailure(work_, job.uid());
+    PrintError(FailureText("run " + name, job, log));
   }
 
   int TellHowToGoOn() {
@@ -258,8 +259,8 @@ void AddSweep(CLI::App& app, Invocation& invocation) {
   verb->add_option("--threads", options->threads, "CPU threads per rank; default: cores / ranks")
       ->check(CLI::Range(int64_t{1}, int64_t{1024}))
       ->type_name("N");
-  verb->add_flag("--dry-run", options->dry_run, "Only check every job of the file");
   AddFullDiskSeconds(*verb, options->full_disk_seconds);
+  verb->add_flag("--dry-run", options->dry_run, "Only check every job of the file");
   verb->callback([&invocation, options] {
     invocation.action = [&invocation, options] { return RunSweep(invocation, *options); };
   });

@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "base/files.h"
+#include "cli/job_text.h"
 
 namespace tandem::cli {
 namespace {
@@ -51,7 +52,6 @@ void AddRequireVerdict(CLI::App& verb, std::string& verdict) {
       ->type_name("VERDICT");
 }
 
-void AddVerbs(CLI::App& app, Invocation& invocation) {
 void AddFullDiskSeconds(CLI::App& verb, int64_t& seconds) {
   verb.add_option("--full-disk-seconds", seconds, "How long the disk may be full before this ends")
       ->check(CLI::Range(int64_t{1}, int64_t{86'400}))
@@ -59,6 +59,7 @@ void AddFullDiskSeconds(CLI::App& verb, int64_t& seconds) {
       ->capture_default_str();
 }
 
+void AddVerbs(CLI::App& app, Invocation& invocation) {
   app.add_option("--server", invocation.server, "Address of the coordinator")
       ->envname("TANDEM_SERVER")
       ->type_name("HOST:PORT")
@@ -80,6 +81,14 @@ void AddFullDiskSeconds(CLI::App& verb, int64_t& seconds) {
   AddDiagnose(app, invocation);
   AddVersion(app, invocation);
   app.require_subcommand(1);
+}
+
+std::string CommandFor(const Invocation& invocation, const std::string& verb,
+                       const std::string& job_name) {
+  std::vector<std::string> words = {"tandem", verb, ShortName(job_name)};
+  if (invocation.server != kDefaultServer)
+    words.insert(words.end(), {"--server", invocation.server});
+  return ShellWords(words);
 }
 
 std::string ShellWords(const std::vector<std::string>& words) {

@@ -74,6 +74,11 @@ struct RunOptions {
 };
 int RunJob(Invocation& invocation, const RunOptions& options, JobFile file);
 
+// The command that goes on with this job, for a hint: "tandem watch small", with --server where it
+// is not the default.
+std::string CommandFor(const Invocation& invocation, const std::string& verb,
+                       const std::string& job_name);
+
 // Words for a shell: quoted where needed.
 std::string ShellWords(const std::vector<std::string>& words);
 

@@ -6,7 +6,6 @@
 #include "cli/client.h"
 #include "cli/exit_code.h"
 #include "cli/follow.h"
-#include "cli/job_text.h"
 #include "cli/outcome.h"
 #include "cli/progress.h"
 #include "cli/verbs/verbs.h"
@@ -31,15 +30,12 @@ int WatchToEnd(Invocation& invocation, const std::string& job, const std::string
   invocation.interrupts->Set(nullptr);
   progress.Finish();
   if (ended.ok()) {
-    const int code = TellOutcome(*ended, invocation.format, require_verdict);
-    if (code == kExitJobFailed)
-      PrintErr("its logs:  tandem logs " + ShortName(ended->name()) + "\n");
-    return code;
+    return TellOutcome(*ended, invocation.format, require_verdict,
+                       CommandFor(invocation, "logs", ended->name()));
   }
   if (!interrupted) return Fail(ended.status());
-  std::string server = invocation.server == kDefaultServer ? "" : " --server " + invocation.server;
-  PrintErr("detached; the job goes on. To watch it again:  tandem watch " + ShortName(job) +
-           server + "\n");
+  PrintErr("detached; the job goes on. To watch it again:  " +
+           CommandFor(invocation, "watch", job) + "\n");
   return kExitInterrupted;
 }
 

@@ -1,6 +1,7 @@
 """`tandem run`: the newcomer's command, from a job file to a model that transformers loads."""
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -176,5 +177,7 @@ def test_bad_text_ends_the_job_at_once_with_the_line(tmp_path):
     bad.write_text('{"text": "fine"}\n{"text": oops}\n')
     done = run(write_job(tmp_path, data={"train": [str(bad)]}), tmp_path / "work")
     assert done.returncode == 4, done.stderr
-    assert "bad.jsonl" in done.stderr and "2" in done.stderr
+    assert done.stderr.count("bad.jsonl, line 2") == 1, "told once:\n" + done.stderr
+    log = re.search(r"^  log:    (.+)$", done.stderr, re.MULTILINE)
+    assert log and Path(log[1]).exists(), done.stderr
     assert not list(tmp_path.glob("work/cache/tokens/*")), "nothing half-made stays"

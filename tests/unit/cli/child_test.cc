@@ -92,7 +92,7 @@ TEST_F(ChildTest, OneRunPerWorkFolder) {
       << status.message();
 }
 
-TEST_F(ChildTest, TheNewestAttemptsLogIsShown) {
+TEST_F(ChildTest, TheNewestAttemptsLogIsNamed) {
   const std::string attempts = root_ + "/jobs/u/attempts";
   for (const char* epoch : {"2", "10"}) {
     ASSERT_TRUE(MakeFolders(attempts + "/" + epoch).ok());
@@ -100,8 +100,10 @@ TEST_F(ChildTest, TheNewestAttemptsLogIsShown) {
                                  std::string("epoch ") + epoch + "\n")
                     .ok());
   }
-  EXPECT_EQ(FailedLog(root_, "u"), attempts + "/10/rank-0.err:\n  epoch 10\n");
-  EXPECT_EQ(FailedLog(root_, "other"), "");
+  EXPECT_EQ(LogOfFailure(root_, "u"), attempts + "/10/rank-0.err");
+  ASSERT_TRUE(MakeFolders(attempts + "/11").ok());
+  EXPECT_EQ(LogOfFailure(root_, "u"), attempts + "/11") << "it has written nothing";
+  EXPECT_EQ(LogOfFailure(root_, "other"), "");
 }
 
 }  // namespace

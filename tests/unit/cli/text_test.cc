@@ -5,6 +5,7 @@
 
 #include "cli/component_text.h"
 #include "cli/job_text.h"
+#include "cli/outcome.h"
 #include "cli/output.h"
 #include "cli/plan_text.h"
 #include "cli/progress.h"
@@ -236,6 +237,39 @@ TEST(ProgressPrinter, HidesWhatRunKnows) {
   job.set_reason("NO_WORKER");
   printer.Show(job);
   EXPECT_EQ(out.text, "");
+}
+
+TEST(ProgressPrinter, LeavesAFailureToTheOutcome) {
+  Printed out;
+  auto printer = out.Printer(false);
+  v1::Job job = RunningJob();
+  job.set_message("attempt 1 ended: DATA: a.jsonl, line 2");
+  for (const auto state : {v1::JOB_STATE_FAILED, v1::JOB_STATE_CANCELLED}) {
+    job.set_state(state);
+    printer.Show(job);
+  }
+  EXPECT_EQ(out.text, "");
+}
+
+TEST(FailureText, SaysCausePlaceWayOutAndLog) {
+  v1::Job job = RunningJob();
+  job.set_state(v1::JOB_STATE_FAILED);
+  job.set_reason("DATA");
+  job.set_message("attempt 1 ended: DATA: a.jsonl, line 2: not JSON\nmore of it");
+  EXPECT_EQ(FailureText("job ssd", job, "/w/prepare.err"),
+            "job ssd failed (DATA): attempt 1 ended: DATA: a.jsonl, line 2: not JSON\n"
+            "  more of it\n"
+            "  where:  attempt 1 on worker local, finetune step 130/260\n"
+            "  to do:  mend the file that it names, and start the job again\n"
+            "  log:    /w/prepare.err");
+  job.clear_progress();
+  job.set_reason("NONFINITE_LOSS");
+  job.set_message("lower finetune.learning_rate");
+  EXPECT_EQ(FailureText("job ssd", job, ""),
+            "job ssd failed (NONFINITE_LOSS): lower finetune.learning_rate\n"
+            "  where:  attempt 1 on worker local");
+  job.set_state(v1::JOB_STATE_CANCELLED);
+  EXPECT_EQ(FailureText("job ssd", job, "/w"), "job ssd was cancelled");
 }
 
 TEST(Rendered, YamlReadsLikeTheJson) {
