@@ -66,9 +66,9 @@ Status CheckSequenceLength(const ModelConfig& config, int64_t num_tokens);
 // The names the config promises, with their shapes: embeddings, each layer's weights, biases and
 // norms, final norm, LM head unless tied.
 std::vector<TensorView> ExpectedTensors(const ModelConfig& config);
-// Every expected tensor is there with its shape in F32, F16 or BF16, and nothing else but
-// rotary_emb.inv_freq (and a copy of tied embeddings under lm_head.weight). All violations at once,
-// at most ten of a kind.
+// Every expected tensor is there with its shape in F32, F16 or BF16 and finite, and nothing else
+// but rotary_emb.inv_freq (and a copy of tied embeddings under lm_head.weight). All violations at
+// once, at most ten of a kind. Reads every number once.
 Status CheckModelTensors(const ModelConfig& config, const SafetensorsModel& model);
 
 }  // namespace tandem

@@ -1,4 +1,6 @@
 // The tensors that a config promises, and whether a model directory keeps the promise.
+#include <algorithm>
+#include <cstring>
 #include <map>
 
 #include "worker/model/config_keys.h"
@@ -10,6 +12,29 @@ std::string ShapeText(const std::vector<int64_t>& shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
   return text + "]";
+}
+
+// Index of the first NaN or infinity, -1: none. Both have all bits of the exponent set. Training
+// would find one too, but only as a loss that is not finite, and blame the learning rate.
+template <typename Word>
+int64_t FirstNonFinite(const TensorView& view, Word exponent) {
+  constexpr int64_t kBlock = 1024;
+  const auto count = view.bytes / static_cast<int64_t>(sizeof(Word));
+  Word block[kBlock] = {};  // a copy: foreign files may be unaligned
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const auto size = static_cast<size_t>(std::min(kBlock, count - begin));
+    std::memcpy(block, view.data + begin * static_cast<int64_t>(sizeof(Word)), size * sizeof(Word));
+    const auto is_bad = [exponent](Word word) { return (word & exponent) == exponent; };
+    bool any = false;
+    for (const Word word : block) any |= is_bad(word);  // without a branch: vectorised
+    if (any) return begin + (std::find_if(block, block + size, is_bad) - block);
+  }
+  return -1;
+}
+
+int64_t FirstNonFinite(const TensorView& view) {
+  if (view.dtype == "F32") return FirstNonFinite<uint32_t>(view, 0x7f800000U);
+  return FirstNonFinite<uint16_t>(view, view.dtype == "F16" ? 0x7c00U : 0x7f80U);
 }
 
 }  // namespace
@@ -58,7 +83,7 @@ std::vector<TensorView> ExpectedTensors(const ModelConfig& config) {
 }
 
 Status CheckModelTensors(const ModelConfig& config, const SafetensorsModel& model) {
-  std::vector<std::string> missing, wrong, unknown;
+  std::vector<std::string> missing, wrong, unknown, not_finite;
   std::map<std::string, bool> promised;
   for (const TensorView& want : ExpectedTensors(config)) {
     promised[want.name] = true;
@@ -70,6 +95,9 @@ Status CheckModelTensors(const ModelConfig& config, const SafetensorsModel& mode
                       "; config.json promises " + ShapeText(want.shape));
     } else if (have->dtype != "F32" && have->dtype != "F16" && have->dtype != "BF16") {
       wrong.push_back("tensor '" + want.name + "' is " + have->dtype + "; allowed: F32, F16, BF16");
+    } else if (const int64_t at = FirstNonFinite(*have); at >= 0) {
+      not_finite.push_back("tensor '" + want.name + "' holds NaN or infinity, first at element " +
+                           std::to_string(at) + "; take a whole copy of the model");
     }
   }
   for (const auto& [name, view] : model.tensors()) {
@@ -80,7 +108,7 @@ Status CheckModelTensors(const ModelConfig& config, const SafetensorsModel& mode
     }
   }
   std::vector<std::string> lines;
-  for (std::vector<std::string>* kind : {&missing, &wrong, &unknown}) {
+  for (std::vector<std::string>* kind : {&missing, &wrong, &unknown, &not_finite}) {
     const size_t total = kind->size();
     if (total > 10) {
       kind->resize(10);

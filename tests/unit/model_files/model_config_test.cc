@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <map>
 
 #include "tests/unit/model_files/folder.h"
 
@@ -202,6 +204,42 @@ TEST(ModelConfig, NamesWrongAndMissingTensors) {
   for (const char* part :
        {"has the shape [63]; config.json promises [64]", "q_proj.weight' is missing",
         "q_proj.bias' does not belong", "is I32; allowed: F32, F16, BF16"}) {
+    EXPECT_NE(status.message().find(part), std::string::npos) << part << "\n" << status.message();
+  }
+}
+
+TEST(ModelConfig, NamesEveryTensorThatIsNotFinite) {
+  TestFolder folder;
+  const auto config = ParseModelConfig(Config(), "c");
+  ASSERT_TRUE(config.ok());
+  std::vector<TensorView> tensors = ExpectedTensors(*config);
+  std::vector<std::vector<std::byte>> data(tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    tensors[i].dtype = i == 2 ? "BF16" : i == 3 ? "F16" : "F32";
+    data[i].resize(static_cast<size_t>(*TensorBytes(tensors[i].dtype, tensors[i].shape)));
+    tensors[i].data = data[i].data();
+    tensors[i].bytes = static_cast<int64_t>(data[i].size());
+  }
+  const auto put = [&data](size_t tensor, size_t element, auto bits) {
+    std::memcpy(data[tensor].data() + element * sizeof bits, &bits, sizeof bits);
+  };
+  put(0, 1, uint32_t{0x7f7fffff});  // the largest float
+  put(2, 1, uint16_t{0x7f7f});
+  put(3, 1, uint16_t{0x7bff});
+  const std::string path = folder.File("model.safetensors");
+  ASSERT_TRUE(WriteSafetensors(path, tensors).ok());
+  EXPECT_TRUE(CheckModelTensors(*config, *SafetensorsModel::Open(folder.path())).ok());
+
+  const size_t last = data[0].size() / 4 - 1;
+  put(0, last, uint32_t{0x7fc00000});  // NaN
+  put(2, 5, uint16_t{0xff80});         // -infinity
+  put(3, 1500, uint16_t{0x7e00});      // NaN
+  ASSERT_TRUE(WriteSafetensors(path, tensors).ok());
+  const Status status = CheckModelTensors(*config, *SafetensorsModel::Open(folder.path()));
+  ASSERT_FALSE(status.ok());
+  for (const auto& [tensor, element] : std::map<size_t, size_t>{{0, last}, {2, 5}, {3, 1500}}) {
+    const std::string part = "tensor '" + tensors[tensor].name +
+                             "' holds NaN or infinity, first at element " + std::to_string(element);
     EXPECT_NE(status.message().find(part), std::string::npos) << part << "\n" << status.message();
   }
 }
