@@ -340,7 +340,7 @@ std::vector<std::string> ReadTree(const YamlNode& root, const std::string& base_
     outcome.violations.push_back(
         {"",
          "the job file " + what +
-             "; must hold fields such as `model:`; `tandem explain` lists them",
+             "; must be a mapping, fields such as `model:`; `tandem explain` lists them",
          root.line});
     return {};
   }

@@ -106,6 +106,22 @@ class TreeBuilder : public YAML::EventHandler {
   std::vector<Open> open_;
 };
 
+// The parser's words for a tab that indents say nothing of tabs ("illegal map value"). The fault is
+// at `line` (from 1), or at its end one line later.
+std::optional<Violation> TabThatIndents(const std::string& text, int line) {
+  std::istringstream lines(text);
+  std::string each;
+  for (int number = 1; number <= line && std::getline(lines, each); ++number) {
+    const size_t column = each.find_first_not_of(' ');
+    if (number < line - 1 || column == std::string::npos || each[column] != '\t') continue;
+    return Violation{"",
+                     "not valid YAML: a tab indents column " + std::to_string(column + 1) +
+                         "; only spaces may indent",
+                     number};
+  }
+  return std::nullopt;
+}
+
 void ReadDocuments(const std::string& text, YamlTree& tree) {
   std::istringstream stream(text);
   YAML::Parser parser(stream);
@@ -128,7 +144,9 @@ YamlTree ReadYamlTree(const std::string& text) {
     ReadDocuments(text, tree);
     tree.readable = true;
   } catch (const YAML::Exception& error) {
-    tree.violations.push_back({"", "not valid YAML: " + error.msg, error.mark.line + 1});
+    const int line = error.mark.line + 1;
+    const auto tab = TabThatIndents(text, line);
+    tree.violations.push_back(tab ? *tab : Violation{"", "not valid YAML: " + error.msg, line});
   }
   return tree;
 }
