@@ -6,6 +6,7 @@
 #include "base/mutex.h"
 #include "cli/client.h"
 #include "cli/exit_code.h"
+#include "cli/job_text.h"
 #include "cli/verbs/verbs.h"
 
 namespace tandem::cli {
@@ -18,6 +19,14 @@ struct LogsOptions {
   int64_t tail_bytes = 0;
   std::string file;
 };
+
+// A follower of a job that has not run yet sees nothing for a while.
+void TellWait(Client& client, const std::string& name) {
+  const auto job = client.GetJob(name);
+  if (!job.ok() || job->epoch() > 0 || IsTerminal(job->state())) return;  // the stream says it
+  PrintErr("job " + ShortName(job->name()) + " has had no attempt; waiting for its logs. " +
+           ProgressWords(*job) + "\n");
+}
 
 int Logs(const Invocation& invocation, const LogsOptions& options) {
   Client client(invocation.server);
@@ -33,6 +42,7 @@ int Logs(const Invocation& invocation, const LogsOptions& options) {
     interrupted = true;
     context.TryCancel();
   });
+  if (options.follow) TellWait(client, options.job);
   const auto stream = client.StreamLogs(context, request);
   for (v1::StreamLogsResponse response; stream->Read(&response);) PrintOut(response.text());
   const Status status = client.ToStatus(stream->Finish());

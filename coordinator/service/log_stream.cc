@@ -56,7 +56,7 @@ void LogStream::BeginRound() {
         ToGrpc(NotFound("job '" + job_.name() + "' has had " + std::to_string(job_.epoch()) +
                         " attempts; there is no attempt " + std::to_string(wanted))));
   }
-  if (wanted == 0) return EndRound();  // nothing has run yet
+  if (wanted == 0) return EndBeforeTheFirst();
   // Before a newer attempt, one more round over the old one: it may have written until its end.
   leaving_ = epoch_ != 0 && wanted != epoch_ && !leaving_;
   if (!leaving_) {
@@ -66,6 +66,16 @@ void LogStream::BeginRound() {
   if (request_.file().empty()) return Ask("");
   to_read_ = {request_.file()};
   NextFile();
+}
+
+// Nothing has run yet; a follower waits for it.
+void LogStream::EndBeforeTheFirst() {
+  if (request_.follow() && !IsTerminal(job_.state())) return EndRound();
+  std::string why = StateName(job_.state());
+  if (!job_.reason().empty()) why += " (" + job_.reason() + ")";
+  if (!job_.message().empty()) why += ": " + job_.message();
+  Close(ToGrpc(FailedPrecondition("job '" + job_.name() +
+                                  "' has had no attempt, so there are no logs; it is " + why)));
 }
 
 void LogStream::Ask(const std::string& file) {

@@ -62,6 +62,7 @@ class LogStream : public StreamReactor<grpc::ServerWriteReactor<v1::StreamLogsRe
     std::string partial;  // the start of a line whose end has not been written yet
   };
   void BeginRound();
+  void EndBeforeTheFirst();
   void Ask(const std::string& file);
   void OnFiles(const v1::LogChunk& answer);
   void OnNothing(const Status& status);

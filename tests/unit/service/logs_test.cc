@@ -89,6 +89,17 @@ TEST_F(Logs, FollowingSeesWhatComesLaterAndEndsWithTheJob) {
   EXPECT_EQ(rest, "rank-0.err: done\n");
 }
 
+TEST_F(Logs, OfAJobWithoutAttemptsSayWhyThereAreNone) {
+  served_.MustCreate("logged");
+  grpc::Status status;
+  EXPECT_EQ(ReadAll(Request(), &status), "");
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_NE(status.error_message().find("has had no attempt, so there are no logs; it is PENDING "
+                                        "(NO_WORKER): no worker takes jobs now"),
+            std::string::npos)
+      << status.error_message();
+}
+
 TEST_F(Logs, OfALostWorkerAreUnavailable) {
   Launch({});
   agent_->Disconnect();
