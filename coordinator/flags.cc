@@ -1,7 +1,6 @@
 #include "coordinator/flags.h"
 
-#include <CLI/CLI.hpp>
-
+#include "base/daemon_flags.h"
 #include "base/flag_text.h"
 
 namespace tandem {
@@ -29,27 +28,19 @@ ParsedFlags ParseFlags(int argc, const char* const* argv) {
   std::string heartbeat;
   std::string backoff;
   CLI::App app("tandem-coordinator: accepts jobs, keeps them, places them on workers.");
-  app.add_option("--state", flags.state, "folder of the database; one coordinator per folder");
+  app.add_option("--state", flags.state, "folder of the database; one coordinator per folder")
+      ->type_name("DIR");
   app.add_option("--listen", flags.listen, "gRPC address, loopback; port 0 chooses one")
+      ->type_name("HOST:PORT")
       ->capture_default_str();
-  app.add_option("--metrics", flags.metrics, "Prometheus address, loopback; port 0 chooses one")
-      ->capture_default_str();
-  app.add_flag("--die-with-parent", flags.die_with_parent, "end when the starting process ends");
-  app.add_option("--lease-ms", lease, "a worker silent for this long is lost [10000]");
-  app.add_option("--heartbeat-ms", heartbeat, "how often workers report [2000]");
-  app.add_option("--retry-backoff-ms", backoff, "wait before the first charged retry");
-  app.set_version_flag("--version", std::string("tandem-coordinator ") + TANDEM_VERSION);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    parsed.help = app.help();
-    return parsed;
-  } catch (const CLI::CallForVersion&) {
-    parsed.help = app.version() + "\n";
-    return parsed;
-  } catch (const CLI::ParseError& error) {
-    parsed.errors.push_back(error.what());
-  }
+  app.add_option("--lease-ms", lease, "a worker silent for this long is lost [10000]")
+      ->type_name("N");
+  app.add_option("--heartbeat-ms", heartbeat, "how often workers report [2000]")->type_name("N");
+  app.add_option("--retry-backoff-ms", backoff, "wait before the first charged retry [500]")
+      ->type_name("N");
+  AddDaemonFlags(app, "tandem-coordinator", flags.metrics, flags.die_with_parent);
+  parsed.help = ParseDaemonFlags(app, argc, argv, parsed.errors);
+  if (!parsed.help.empty()) return parsed;
   ReadNumberFlag(lease, "--lease-ms", {1000, 3'600'000}, flags.lease_ms, parsed.errors);
   ReadNumberFlag(heartbeat, "--heartbeat-ms", {10, 600'000}, flags.heartbeat_ms, parsed.errors);
   ReadNumberFlag(backoff, "--retry-backoff-ms", {1, 600'000}, flags.retry_backoff_ms,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 # room -> what it may include besides std, POSIX and itself. The longest prefix of a file's folder is its room.
 ARROWS = {
-    "base": {"openssl"},
+    "base": {"openssl", "CLI"},
     "kernels": set(),
     "spec": {"base", "proto", "protobuf", "yaml-cpp", "nlohmann"},
     "coordinator/core": {"base"},

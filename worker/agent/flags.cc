@@ -2,11 +2,11 @@
 
 #include <unistd.h>
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
 #include <thread>
 
+#include "base/daemon_flags.h"
 #include "base/files.h"
 #include "base/flag_text.h"
 #include "worker/agent/worker_folder.h"
@@ -93,29 +93,17 @@ ParsedFlags ParseFlags(int argc, const char* const* argv, const std::string& bin
   app.add_option("--name", flags.name, "this worker's name [the host's]");
   app.add_option("--slots", slots, "ranks that may run at once [1]");
   app.add_option("--threads-per-slot", threads, "threads of a rank [cores / slots]");
-  app.add_option("--metrics", flags.metrics, "Prometheus address, loopback; port 0 chooses one")
-      ->capture_default_str();
   app.add_option("--python", flags.python, "interpreter for data preparation and reports");
   app.add_option("--rank", flags.rank, "the rank's binary [beside this one]");
   app.add_option("--runtime", flags.runtime, "short folder for sockets and MPI's temporary files");
-  app.add_flag("--die-with-parent", flags.die_with_parent, "end when the starting process ends");
   app.add_option("--hang-seconds", hang, "kill ranks without progress for this long [120]");
   app.add_option("--orphan-minutes", orphan,
                  "stop when the coordinator is silent for this long [30]");
   app.add_option("--stop-seconds", stop, "how long a checkpoint before a stop may take [60]");
   app.add_option("--log-mib", log, "MiB kept of the end of each log file [64]");
-  app.set_version_flag("--version", "tandem-worker " TANDEM_VERSION);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::CallForHelp&) {
-    parsed.help = app.help();
-    return parsed;
-  } catch (const CLI::CallForVersion&) {
-    parsed.help = app.version() + "\n";
-    return parsed;
-  } catch (const CLI::ParseError& error) {
-    parsed.errors.push_back(error.what());
-  }
+  AddDaemonFlags(app, "tandem-worker", flags.metrics, flags.die_with_parent);
+  parsed.help = ParseDaemonFlags(app, argc, argv, parsed.errors);
+  if (!parsed.help.empty()) return parsed;
   ReadNumberFlag(slots, "--slots", {1, 4096}, flags.slots, parsed.errors);
   ReadNumberFlag(threads, "--threads-per-slot", {1, 1024}, flags.threads_per_slot, parsed.errors);
   ReadNumberFlag(hang, "--hang-seconds", {1, 86400, 1000}, flags.hang_ms, parsed.errors);
