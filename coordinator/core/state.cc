@@ -13,10 +13,12 @@ int64_t SlotsInUse(const Worker& worker) {
 }
 
 WorkerState StateOf(const Worker& worker) {
+  const bool drains = worker.drain != Drain::kNone;
+  // Nothing runs there and nothing will: that it falls silent, or has left, is no trouble.
+  if (drains && worker.occupants.empty()) return WorkerState::kDrained;
   if (worker.liveness == Liveness::kLost) return WorkerState::kLost;
   if (worker.liveness == Liveness::kSuspect) return WorkerState::kSuspect;
-  if (worker.drain == Drain::kNone) return WorkerState::kReady;
-  return worker.occupants.empty() ? WorkerState::kDrained : WorkerState::kDraining;
+  return drains ? WorkerState::kDraining : WorkerState::kReady;
 }
 
 bool TakesJobs(const Worker& worker) {

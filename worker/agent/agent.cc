@@ -110,11 +110,6 @@ void Agent::OnRegistered(const v1::Registered& message) {
     *request.mutable_attempt() = status;
     Send(std::move(request));
   }
-  if (draining_) {
-    v1::ChannelRequest request;
-    request.mutable_drain()->set_reason("the agent was told to end");
-    Send(std::move(request));
-  }
   SendHeartbeat(tools_.clock.MonotonicMs());
 }
 
@@ -209,11 +204,10 @@ void Agent::Drain() {
   draining_ = true;
   drain_deadline_ms_ = tools_.clock.MonotonicMs() + config_.attempts.stop_ms + kDrainGraceMs;
   Log(LogLevel::kInfo, "draining", {{"live", static_cast<int64_t>(live.size())}});
-  if (registered_) {
-    v1::ChannelRequest request;
-    request.mutable_drain()->set_reason("the agent was told to end");
-    Send(std::move(request));
-  }
+  v1::ChannelRequest request;
+  request.mutable_drain()->set_reason("the agent was told to end");
+  SendUntilConfirmed(std::move(request));  // unheard, the worker would be taken for lost
+  if (registered_) SendHeartbeat(tools_.clock.MonotonicMs());
   for (const auto& attempt : live) attempt->StopWithCheckpoint("the worker is draining");
 }
 
@@ -221,7 +215,8 @@ void Agent::CheckDrained(int64_t now_ms) {
   const bool late = now_ms >= drain_deadline_ms_;
   if (!attempts_.empty() && !late) return;
   // Ends that nobody can take now stay in the outbox for the next life.
-  if (!outbox_.pending().empty() && registered_ && !late) return;
+  const bool all_heard = outbox_.pending().empty() && unconfirmed_.empty();
+  if (!all_heard && registered_ && !late) return;
   Log(LogLevel::kInfo, "drained", {{"live", static_cast<int64_t>(attempts_.size())}});
   tools_.loop.Stop();
 }

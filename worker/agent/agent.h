@@ -85,8 +85,8 @@ class Agent {
   int64_t next_heartbeat_ms_ = 0;
   int64_t heartbeat_sequence_ = 0;
   int64_t heard_ms_;  // when the coordinator last said anything
-  // Commits, each with the heartbeat whose answer proves that it has arrived (one stream is in
-  // order).
+  // Commits and the drain, each with the heartbeat whose answer proves that it has arrived (one
+  // stream is in order).
   std::deque<std::pair<int64_t, v1::ChannelRequest>> unconfirmed_;
 
   bool draining_ = false;

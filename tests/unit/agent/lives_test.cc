@@ -95,6 +95,21 @@ TEST(Lives, SigtermDrains) {
   EXPECT_EQ(CountMarked(work), 0u);
 }
 
+TEST(Lives, AnIdleWorkerSaysThatItLeaves) {
+  FakeCoordinator coordinator;
+  WorkerProcess worker(TemporaryFolder(), coordinator.address());
+  coordinator.Await("a heartbeat, so that it is registered", [](const auto& said) {
+    return std::any_of(said.begin(), said.end(),
+                       [](const auto& message) { return message.has_heartbeat(); });
+  });
+  worker.Signal(SIGTERM);
+  EXPECT_EQ(worker.Wait(), 0);
+  coordinator.Await("the announcement", [](const auto& said) {
+    return std::any_of(said.begin(), said.end(),
+                       [](const auto& message) { return message.has_drain(); });
+  });
+}
+
 TEST(Lives, RanksWithoutProgressAreKilled) {
   const std::string work = TemporaryFolder();
   FakeCoordinator coordinator;
