@@ -16,8 +16,10 @@ void Start(Turn& turn, Job& job) {
             "attempt " + std::to_string(job.epoch) + " is running on worker " + job.attempt.worker);
 }
 
-// Progress itself is live state; a new stage is history.
+// Progress itself is live state; a new stage is history. A rank's progress thread may still tell of
+// the stage before.
 void Advance(Turn& turn, Job& job, const Progress& progress) {
+  if (progress.stage_index < job.active_stage) return;
   job.progress = progress;
   turn.Touch(job);
   if (progress.stage_index <= job.active_stage || progress.stage.empty()) return;

@@ -42,6 +42,27 @@ TEST(Jobs, AJobGoesFromSubmissionToItsReport) {
   EXPECT_TRUE(done.has_end_time());
 }
 
+// The rank's progress thread may speak of a stage after the message that it is over.
+TEST(Jobs, ProgressOfAFormerStageIsNotShown) {
+  ServedCoordinator served;
+  FakeAgent agent(served.channel());
+  served.MustCreate("late");
+  const v1::Launch launch = agent.AwaitLaunch();
+  agent.SendRunning(launch.attempt(), 17);
+  served.Await("late", [](const v1::Job& job) { return job.progress().stage() == "finetune"; });
+  v1::ChannelRequest former;
+  *former.mutable_attempt()->mutable_attempt() = launch.attempt();
+  former.mutable_attempt()->set_phase(v1::ATTEMPT_PHASE_RUNNING);
+  former.mutable_attempt()->mutable_progress()->set_stage("attention_transfer");
+  former.mutable_attempt()->mutable_progress()->set_stage_index(1);
+  agent.Send(former);
+  agent.Heartbeat({launch.attempt()});
+  agent.Await(v1::ChannelResponse::kHeartbeatAck);  // what came before it has been stepped
+  v1::Job job;
+  ASSERT_TRUE(served.Get("late", &job).ok());
+  EXPECT_EQ(job.progress().stage(), "finetune");
+}
+
 TEST(Jobs, AreFoundByNameIdAndUid) {
   ServedCoordinator served;
   const v1::Job created = served.MustCreate("find-me");
