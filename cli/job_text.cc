@@ -27,9 +27,14 @@ std::string Age(const google::protobuf::Timestamp& time, int64_t now_ms) {
   return Duration(static_cast<double>(now_ms - Milliseconds(time)) / 1000);
 }
 
+// Its worker and progress are the last attempt's.
+bool IsPending(const v1::Job& job) {
+  return job.state() == v1::JOB_STATE_PENDING;
+}
+
 std::string Where(const v1::Job& job) {
   const auto& progress = job.progress();
-  if (IsTerminal(job.state()) || progress.stage().empty()) return "-";
+  if (IsTerminal(job.state()) || IsPending(job) || progress.stage().empty()) return "-";
   std::string text = progress.stage();
   if (progress.steps() > 0)
     text += " " + std::to_string(progress.step()) + "/" + std::to_string(progress.steps());
@@ -88,7 +93,8 @@ std::string JobTable(const std::vector<v1::Job>& jobs, int64_t now_ms) {
   for (const auto& job : jobs) {
     rows.push_back({ShortName(job.name()), StateText(job.state()),
                     job.spec().recipe().empty() ? "stages" : job.spec().recipe(), Where(job),
-                    RunTime(job, now_ms), job.worker().empty() ? "-" : job.worker(), Remark(job)});
+                    RunTime(job, now_ms),
+                    job.worker().empty() || IsPending(job) ? "-" : job.worker(), Remark(job)});
   }
   return Table(rows);
 }

@@ -45,7 +45,7 @@ struct Metrics::Families {
   CounterFamily& verdicts = Counters(*registry, "tandem_verdicts_total",
                                      "Finished conversions by recipe and component verdict.");
   CounterFamily& failures = Counters(*registry, "tandem_attempt_failures_total",
-                                     "Attempts that ended otherwise than OK, by cause.");
+                                     "Attempts that failed, by cause; a stop on request is none.");
   CounterFamily& stale_family =
       Counters(*registry, "tandem_stale_epoch_rejections_total",
                "Messages of attempts that are no longer their job's; they change nothing.");

@@ -9,9 +9,9 @@
 
 namespace tandem::service {
 
-void FleetBoard::Put(const std::string& id, v1::Worker worker) {
+v1::WorkerState FleetBoard::Put(const std::string& id, v1::Worker worker) {
   MutexLock lock(mu_);
-  workers_[id] = std::move(worker);
+  return std::exchange(workers_[id], std::move(worker)).state();
 }
 
 void FleetBoard::Remove(const std::string& id) {

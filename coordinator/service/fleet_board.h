@@ -18,8 +18,9 @@ namespace tandem::service {
 
 class FleetBoard {
  public:
-  // key: the worker's id, as agents and the core spell it (without "workers/").
-  void Put(const std::string& id, v1::Worker worker);
+  // id: the worker's, as agents and the core spell it (without "workers/"). Returns its state
+  // before; UNSPECIFIED: it is new.
+  v1::WorkerState Put(const std::string& id, v1::Worker worker);
   void Remove(const std::string& id);
   Result<v1::Worker> Find(const std::string& id) const;
   std::vector<v1::Worker> All() const;

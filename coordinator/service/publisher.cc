@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "coordinator/service/agent_messages.h"
+#include "coordinator/service/job_names.h"
 #include "coordinator/service/rich_error.h"
 #include "coordinator/service/views.h"
 
@@ -19,11 +20,17 @@ BoardRow RowOf(const core::Job& job) {
   return {job.submit_revision, std::make_shared<const v1::Job>(ViewOf(job))};
 }
 
+// STOPPED is an end that was asked for: by a drain, a cancel.
+bool IsFailure(const core::JobEvent& event) {
+  if (event.kind == "failed") return true;
+  return event.kind == "attempt_ended" && event.reason != core::Name(core::Cause::kOk) &&
+         event.reason != core::Name(core::Cause::kStopped);
+}
+
 void LogEvent(const core::JobEvent& event, const core::Job& job) {
-  const bool failed =
-      event.kind == "failed" || (event.kind == "attempt_ended" && event.reason != "OK");
-  Log(failed ? LogLevel::kWarning : LogLevel::kInfo, "job_changed",
+  Log(IsFailure(event) ? LogLevel::kWarning : LogLevel::kInfo, "job_changed",
       {{"job", job.uid},
+       {"name", job.name},
        {"kind", event.kind},
        {"epoch", event.epoch},
        {"state", core::Name(event.after)},
@@ -64,11 +71,19 @@ void Publisher::Publish(const core::State& state, const core::Effects& effects) 
   }
   for (const core::WorkerName& name : effects.touched_workers) {
     const auto worker = state.workers.find(name);
-    if (worker != state.workers.end()) fleet_.Put(name, ViewOf(worker->second, state));
+    if (worker != state.workers.end()) Show(name, ViewOf(worker->second, state));
   }
   for (const core::WorkerName& name : effects.removed_workers) fleet_.Remove(name);
   for (const core::RequestRecord& request : effects.persist.requests) fleet_.Remember(request);
   for (const std::string& id : effects.persist.forgotten_requests) fleet_.Forget(id);
+}
+
+void Publisher::Show(const core::WorkerName& name, const v1::Worker& worker) {
+  const v1::WorkerState before = fleet_.Put(name, worker);
+  if (before == worker.state()) return;
+  const bool is_lost = worker.state() == v1::WORKER_STATE_LOST;
+  Log(is_lost ? LogLevel::kWarning : LogLevel::kInfo, "worker_changed",
+      {{"worker", name}, {"before", StateName(before)}, {"state", StateName(worker.state())}});
 }
 
 void Publisher::Count(const core::JobEvent& event, const core::Job& job) {
@@ -77,7 +92,7 @@ void Publisher::Count(const core::JobEvent& event, const core::Job& job) {
   } else if (event.before != event.after) {
     metrics_.CountTransition(core::Name(event.before), core::Name(event.after), event.reason);
   }
-  if (event.kind == "attempt_ended" && event.reason != core::Name(core::Cause::kOk)) {
+  if (event.kind == "attempt_ended" && IsFailure(event)) {
     metrics_.CountAttemptFailure(event.reason);
   }
   if (event.kind != "succeeded" || job.report == nullptr) return;

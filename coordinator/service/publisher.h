@@ -22,6 +22,7 @@ class Publisher : public EffectSink {
 
  private:
   void Count(const core::JobEvent& event, const core::Job& job);
+  void Show(const core::WorkerName& name, const v1::Worker& worker);
 
   JobBoard& jobs_;
   FleetBoard& fleet_;

@@ -163,10 +163,14 @@ TEST(ProgressBar, FitsTheTerminal) {
 }
 
 TEST(JobTable, OneLinePerJob) {
-  EXPECT_EQ(JobTable({RunningJob(), EndedJob()}, kNowMs),
+  v1::Job again = RunningJob();  // it has run, and waits
+  again.set_state(v1::JOB_STATE_PENDING);
+  again.set_reason("NO_WORKER");
+  EXPECT_EQ(JobTable({RunningJob(), EndedJob(), again}, kNowMs),
             "JOB  STATE      RECIPE  STAGE             TIME  WORKER  REMARK\n"
             "ssd  RUNNING    ssd     finetune 130/260  1:15  local   -\n"
-            "ssd  SUCCEEDED  ssd     -                 1:15  local   balanced\n");
+            "ssd  SUCCEEDED  ssd     -                 1:15  local   balanced\n"
+            "ssd  PENDING    ssd     -                 1:15  -       NO_WORKER\n");
   EXPECT_EQ(ShortName("projects/team/jobs/x"), "team/x");
 }
 

@@ -101,8 +101,9 @@ TEST(Scrape, ShowsTheFleetTheJobsAndTheCalls) {
   served.MustCreate("measured");
   const v1::Launch first = agent.AwaitLaunch();
   agent.SendEnded(first.attempt(), "RANK_EXIT");
-  const v1::Launch second = agent.AwaitLaunch();
-  RunToSuccess(agent, second);
+  agent.SendEnded(agent.AwaitLaunch().attempt(), "STOPPED");
+  const v1::Launch last = agent.AwaitLaunch();
+  RunToSuccess(agent, last);
   agent.SendRunning(first.attempt(), 1);
   agent.Await(v1::ChannelResponse::kFenceBelow);
   served.AwaitState("measured", v1::JOB_STATE_SUCCEEDED);
@@ -124,6 +125,7 @@ TEST(Scrape, ShowsTheFleetTheJobsAndTheCalls) {
         "tandem_build_info{component=\"coordinator\",version=\"test\"} 1"}) {
     EXPECT_TRUE(Contains(page, line)) << line << " is not in\n" << page;
   }
+  EXPECT_FALSE(Contains(page, "failures_total{cause=\"STOPPED\"}")) << "it was asked for";
   EXPECT_FALSE(Contains(page, job.uid().empty() ? "measured" : job.uid())) << "no job ids here";
   for (const char* label : {"{job=", ",job=", "{instance=", ",instance="}) {
     EXPECT_FALSE(Contains(page, label)) << label;
