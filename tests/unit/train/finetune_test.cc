@@ -95,6 +95,36 @@ TEST_F(FinetuneTest, MaskedBatchesOfRanksAddUpByTheirLabels) {
   EXPECT_NEAR(Loss(stage, {batch_.ids_BT, 0, mask}, &Never), sum / labels, 1e-5);
 }
 
+// The first of two ranks; the other one adds nothing to the sums.
+class FirstOfTwo : public Collective {
+ public:
+  int64_t rank() const override { return 0; }
+  int64_t size() const override { return 2; }
+  void AllReduceSum(std::span<float>) override {}
+  void AllReduceSum(std::span<double>) override {}
+  std::vector<double> AllGather(std::span<const double> part) override {
+    return {part.begin(), part.end()};
+  }
+  std::string Broadcast(const std::string& text, int64_t) override { return text; }
+  void Barrier() override {}
+  int64_t Agree(int64_t mine) override { return mine; }
+};
+
+// All ranks bring the same names to the sum, or it hangs: windows that are off in all of this
+// rank's sequences, but not in the other's (samples 3 ... 5), bring zeros.
+TEST_F(FinetuneTest, AFactorWithoutAWindowOnThisRankBringsZeros) {
+  FirstOfTwo ranks;
+  Finetune stage(*model_, parameters_, ranks, Options());
+  GradientMap here, nowhere;
+  Loss(
+      stage, batch_, [](int64_t sample, int64_t) { return sample < 3; }, &here);
+  ASSERT_TRUE(here.contains("layers.0.window_factor"));
+  EXPECT_EQ(here.at("layers.0.window_factor").abs().max().item<double>(), 0.0);
+  Loss(
+      stage, batch_, [](int64_t, int64_t) { return true; }, &nowhere);
+  EXPECT_FALSE(nowhere.contains("layers.0.window_factor"));
+}
+
 TEST_F(FinetuneTest, ClippingBoundsTheFirstStepsMoments) {
   FinetuneOptions options = Options();
   options.clip_norm = 1e-3;
