@@ -33,7 +33,7 @@ RecurrentMaps MapsOf(const AttentionCall& call) {
   return {call.w_q, call.w_k, call.b_q, call.b_k, call.gamma};
 }
 
-// The hybrid with its sparse cache has no other form than token by token.
+// The hybrid with its sparse cache has no other form than the recurrent one.
 at::Tensor AttendWithCache(const AttentionCall& call, const EvaluationOptions& options,
                            const at::Tensor& mass_BHT) {
   RecurrentOptions recurrent;

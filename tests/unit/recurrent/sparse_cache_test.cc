@@ -1,5 +1,7 @@
 // The sparse cache against a naive double-precision reading of its definition (sparse_cache.h).
+#include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <cmath>
@@ -129,6 +131,83 @@ TEST_P(SparseCache, KeepsWhatItsDefinitionSays) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tied, SparseCache, ::testing::Bool());
+
+struct PartsCase {
+  WindowKind kind;
+  int64_t sinks, cache;
+  bool swap, tied;
+};
+
+// In blocks of rows, cut wherever: the rows, the shares and what is remembered are those of tokens
+// that come one by one.
+class SparseCacheInParts : public ::testing::TestWithParam<PartsCase> {
+ protected:
+  static constexpr int64_t kLength = 300, H = 4, K = 2;
+  SparseCacheInParts() {
+    const PartsCase& given = GetParam();
+    options_.form.window = 8;
+    options_.form.window_kind = given.kind;
+    options_.form.sinks = given.sinks;
+    options_.form.cache_size = given.cache;
+    options_.swap_sums = given.swap;
+    maps_.w_q = RandomTensor({H, kDim, kFeatures / 2}, 1.0, 4);
+    maps_.w_k = RandomTensor({given.tied ? K : H, kDim, kFeatures / 2}, 1.0, 5);
+    maps_.gamma_H = RandomTensor({H}, 0.2, 6).add(0.4);
+  }
+  at::Tensor InParts(int64_t part, LayerMemory* memory, at::Tensor* share) const {
+    const RecurrentAttention attention(options_, maps_, {}, H, K);
+    std::vector<at::Tensor> rows, shares;
+    for (int64_t begin = 0; begin < kLength; begin += part) {
+      const int64_t count = std::min(part, kLength - begin);
+      shares.push_back(at::zeros({2, H, count}));
+      rows.push_back(attention.Attend(q_.narrow(2, begin, count), k_.narrow(2, begin, count),
+                                      v_.narrow(2, begin, count), memory, shares.back()));
+    }
+    *share = at::cat(shares, 2);
+    return at::cat(rows, 2);
+  }
+
+  RecurrentOptions options_;
+  RecurrentMaps maps_;
+  at::Tensor q_ = RandomTensor({2, H, kLength, kDim}, 1.5, 1);
+  at::Tensor k_ = RandomTensor({2, K, kLength, kDim}, 1.5, 2);
+  at::Tensor v_ = RandomTensor({2, K, kLength, kDim}, 1.0, 3);
+};
+
+// (B,H): the scores of the keys in the cache, added up; their places are free.
+at::Tensor Held(const LayerMemory& memory) {
+  const at::Tensor& score = memory.cached_score;
+  return score.masked_fill(score.isinf(), 0).sum(-1);
+}
+
+TEST_P(SparseCacheInParts, AreTheTokensOneByOne) {
+  LayerMemory one_by_one;
+  at::Tensor share;
+  const at::Tensor wanted = InParts(1, &one_by_one, &share);
+  for (const int64_t part : {kLength, int64_t{37}}) {
+    LayerMemory memory;
+    at::Tensor got_share;
+    const at::Tensor got = InParts(part, &memory, &got_share);
+    EXPECT_LT(RelativeDistance(got, wanted), kIdentityTolerance) << part;
+    EXPECT_LT(RelativeDistance(got_share, share), kIdentityTolerance) << part;
+    EXPECT_LT(RelativeDistance(memory.S, one_by_one.S), kIdentityTolerance) << part;
+    EXPECT_LT(RelativeDistance(memory.z, one_by_one.z), kIdentityTolerance) << part;
+    EXPECT_LT(RelativeDistance(Held(memory), Held(one_by_one)), kIdentityTolerance) << part;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, SparseCacheInParts,
+                         ::testing::Values(PartsCase{WindowKind::kSliding, 0, 3, false, false},
+                                           PartsCase{WindowKind::kSliding, 12, 40, false, true},
+                                           PartsCase{WindowKind::kSliding, 3, 200, true, false},
+                                           PartsCase{WindowKind::kSliding, 0, 250, false, false},
+                                           PartsCase{WindowKind::kTerraced, 0, 20, false, false},
+                                           PartsCase{WindowKind::kTerraced, 12, 150, true, true}),
+                         [](const auto& test) {
+                           const bool terraced = test.param.kind == WindowKind::kTerraced;
+                           return (terraced ? "terraced" : "sliding") +
+                                  std::to_string(test.param.cache);
+                         });
 
 // The evaluation runs the cache too, with its probes.
 TEST(SparseCacheOf, TheEvaluationIsTheDecoders) {

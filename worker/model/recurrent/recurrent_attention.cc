@@ -9,16 +9,17 @@
 #include <c10/util/Exception.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "worker/model/recurrent/key_masks.h"
-#include "worker/model/recurrent/sparse_cache.h"
 
 namespace tandem {
 namespace {
 
 constexpr int64_t kBlockRows = 128;
-constexpr double kLinearEpsilon = 1e-12;  // method.md §3, linear_only
+constexpr int64_t kCacheScores = int64_t{1} << 20;  // of a block and head: bounds its memory
+constexpr double kLinearEpsilon = 1e-12;            // method.md §3, linear_only
 
 void CheckOptions(const RecurrentOptions& options) {
   const AttentionForm& form = options.form;
@@ -101,7 +102,9 @@ at::Tensor RecurrentAttention::Attend(const at::Tensor& q, const at::Tensor& k, 
   TORCH_CHECK(T >= 1 && k.size(2) == T && v.size(2) == T, "q has ", T, " tokens, k ", k.size(2),
               " and v ", v.size(2), "; all must be one number above 0");
   if (memory->position == 0) memory->prompt = std::max(memory->prompt, T);
-  const int64_t step = caches_ ? 1 : kBlockRows;  // the cache decides token by token
+  const int64_t step =
+      caches_ ? std::clamp<int64_t>(kCacheScores / options_.form.cache_size, 1, kBlockRows)
+              : kBlockRows;
   const at::Tensor out =
       at::empty({q.size(0), T, q.size(1), q.size(3)}, q.options()).transpose(1, 2);
   for (int64_t begin = 0; begin < T; begin += step) {
@@ -142,12 +145,18 @@ at::Tensor RecurrentAttention::AttendConverted(const Block& block, LayerMemory* 
   if (has_window_) Remember(block, memory);
   if (has_linear_ && !memory->S.defined()) StartSums(block, memory);
   Sums window, linear;
-  if (has_window_) window = WindowSums(block, *memory);
+  std::optional<CacheTurnover> turnover;
+  if (caches_) turnover = TurnOverIn(block, *memory);
+  if (has_window_) window = WindowSums(block, *memory, turnover ? &*turnover : nullptr);
   at::Tensor all_mass;
   if (has_linear_) {
     const at::Tensor phi_q = PhiQ(block.q);
     if (memory->z_all.defined()) all_mass = MassOfAll(block, phi_q, memory);
-    linear = folds_at_once_ ? FoldBlock(block, phi_q, memory) : FoldLeaving(block, phi_q, memory);
+    if (turnover) {
+      linear = FoldTurnover(phi_q, std::move(*turnover), memory);
+    } else {
+      linear = folds_at_once_ ? FoldBlock(block, phi_q, memory) : FoldLeaving(block, phi_q, memory);
+    }
   }
   if (has_window_) Forget(block.q.size(2), memory);
   return Mix(std::move(window), std::move(linear), all_mass, share);
@@ -199,7 +208,8 @@ void RecurrentAttention::StartSums(const Block& block, LayerMemory* memory) cons
 
 // e = gamma exp(s - c) over window, sinks and cache; c is the largest of these scores s.
 RecurrentAttention::Sums RecurrentAttention::WindowSums(const Block& block,
-                                                        const LayerMemory& memory) const {
+                                                        const LayerMemory& memory,
+                                                        const CacheTurnover* turnover) const {
   const int64_t position = memory.position, rows = block.q.size(2), end = position + rows;
   const int64_t sinks = memory.sink_k.defined() ? memory.sink_k.size(2) : 0;
   const int64_t from =
@@ -218,16 +228,16 @@ RecurrentAttention::Sums RecurrentAttention::WindowSums(const Block& block,
       return key <= row && (index < sinks || key >= window_.Start(row, memory.prompt));
     });
   }
-  if (caches_) {
-    const at::Tensor cached = Scores(block.q, memory.cached_k);
-    scores = at::cat({scores, cached.masked_fill_(EmptyPlaces(memory).unsqueeze(2), kHidden)}, 3);
+  if (turnover != nullptr) {
+    const at::Tensor cached = Scores(block.q, turnover->k);
+    scores = at::cat({scores, cached.masked_fill_(turnover->hidden_rm, kHidden)}, 3);
   }
   const at::Tensor weights = scores.sub(scores.amax(-1, true)).exp_();
   if (maps_.gamma_H.defined()) weights.mul_(maps_.gamma_H.view({-1, 1, 1}));
   Sums sums{WeightedValues(weights.narrow(3, 0, count), values), weights.sum(-1)};
-  if (caches_) {
-    const at::Tensor of_cache = weights.narrow(3, count, memory.cached_k.size(2));
-    sums.number = sums.number.add(at::matmul(of_cache, memory.cached_v));
+  if (turnover != nullptr) {
+    const at::Tensor of_cache = weights.narrow(3, count, turnover->k.size(2));
+    sums.number = sums.number.add(at::matmul(of_cache, turnover->v));
   }
   return sums;
 }
@@ -271,7 +281,7 @@ RecurrentAttention::Sums RecurrentAttention::FoldLeaving(const Block& block,
   if (count <= 0) return ReadSums(phi_q, beside, *memory);
   const at::Tensor k = memory->k.narrow(2, from - memory->first, count);
   const at::Tensor v = memory->v.narrow(2, from - memory->first, count);
-  const at::Tensor phi_k = caches_ ? at::Tensor() : PhiK(k);
+  const at::Tensor phi_k = PhiK(k);
   if (rows > 1 && !beside.v.defined()) {  // a single row still has them all in its window
     const at::Tensor hidden = HiddenKeys(
         position, rows, count,
@@ -282,11 +292,7 @@ RecurrentAttention::Sums RecurrentAttention::FoldLeaving(const Block& block,
     beside = {phi_k, v, hidden};
   }
   Sums sums = ReadSums(phi_q, beside, *memory);
-  if (caches_) {
-    Cache(k, v, memory);
-  } else {
-    AddToSums(phi_k, v, memory);
-  }
+  AddToSums(phi_k, v, memory);
   return sums;
 }
 
@@ -301,13 +307,39 @@ RecurrentAttention::Beside RecurrentAttention::DefectKeys(int64_t rows,
   return {PhiK(memory.k), memory.v, hidden};
 }
 
-void RecurrentAttention::Cache(const at::Tensor& k, const at::Tensor& v,
-                               LayerMemory* memory) const {
-  const int64_t H = memory->S.size(1);
-  const auto phi = [this](const at::Tensor& keys) { return PhiK(keys); };
-  for (int64_t i = 0; i < k.size(2); ++i) {
-    LeaveWindow(PerHead(k.narrow(2, i, 1), H), PerHead(v.narrow(2, i, 1), H), phi, memory);
+CacheTurnover RecurrentAttention::TurnOverIn(const Block& block, const LayerMemory& memory) const {
+  const int64_t position = memory.position, rows = block.q.size(2), H = memory.S.size(1);
+  const int64_t from = std::max(memory.first, options_.form.sinks);
+  const auto left_before = [&](int64_t row) {
+    return std::max<int64_t>(0, window_.Start(row, memory.prompt) - from);
+  };
+  const int64_t count = left_before(position + rows), first = count > 0 ? from - memory.first : 0;
+  const at::Tensor left_r = at::empty({rows}, at::kLong);
+  for (int64_t i = 0; i < rows; ++i) {
+    left_r.mutable_data_ptr<int64_t>()[i] = left_before(position + i);
   }
+  const LeavingKeys leaving{PerHead(memory.k.narrow(2, first, count), H),
+                            PerHead(memory.v.narrow(2, first, count), H),
+                            left_r.to(block.q.device())};
+  return TurnOver(
+      leaving, [this](const at::Tensor& keys) { return PhiK(keys); }, memory);
+}
+
+RecurrentAttention::Sums RecurrentAttention::FoldTurnover(const at::Tensor& phi_q,
+                                                          CacheTurnover turnover,
+                                                          LayerMemory* memory) const {
+  const auto read = [this](const at::Tensor& x) {
+    return options_.swap_sums ? at::roll(x, {-1}, {0}) : x;
+  };
+  const int64_t N = turnover.phi.size(2);
+  const at::Tensor v = turnover.v.narrow(2, turnover.v.size(2) - N, N);
+  Sums sums = ReadSums(phi_q, {read(turnover.phi), read(v), read(turnover.unfolded_rm)}, *memory);
+  memory->S = std::move(turnover.S);
+  memory->z = std::move(turnover.z);
+  memory->cached_k = std::move(turnover.cached_k);
+  memory->cached_v = std::move(turnover.cached_v);
+  memory->cached_score = std::move(turnover.cached_score);
+  return sums;
 }
 
 // phi_q times the sum of phi_k over all keys up to each row (B,H',r): mixing kind mass.

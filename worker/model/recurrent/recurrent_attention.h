@@ -21,6 +21,7 @@
 
 #include "worker/model/attention/form.h"
 #include "worker/model/recurrent/layer_memory.h"
+#include "worker/model/recurrent/sparse_cache.h"
 #include "worker/model/recurrent/window_geometry.h"
 
 namespace tandem {
@@ -65,7 +66,7 @@ class RecurrentAttention {
   };
 
   // Keys of the block that some of its rows see by features: phi_k (B,P,m,F), v (B,K',m,d), hidden
-  // (r,m) where a row does not. All undefined: none.
+  // (r,m) or (B,H',r,m) where a row does not. All undefined: none.
   struct Beside {
     at::Tensor phi_k, v, hidden_rm;
   };
@@ -79,11 +80,15 @@ class RecurrentAttention {
   Sums ReadSums(const at::Tensor& phi_q, const Beside& beside, const LayerMemory& memory) const;
   void Remember(const Block& block, LayerMemory* memory) const;
   void StartSums(const Block& block, LayerMemory* memory) const;
-  Sums WindowSums(const Block& block, const LayerMemory& memory) const;
+  // turnover: of the block's rows, with a sparse cache.
+  Sums WindowSums(const Block& block, const LayerMemory& memory,
+                  const CacheTurnover* turnover) const;
   Sums FoldBlock(const Block& block, const at::Tensor& phi_q, LayerMemory* memory) const;
   Sums FoldLeaving(const Block& block, const at::Tensor& phi_q, LayerMemory* memory) const;
   Beside DefectKeys(int64_t rows, const LayerMemory& memory) const;
-  void Cache(const at::Tensor& k, const at::Tensor& v, LayerMemory* memory) const;
+  // The sparse cache's part: what the block's rows see of it, and the sums with what it gave up.
+  CacheTurnover TurnOverIn(const Block& block, const LayerMemory& memory) const;
+  Sums FoldTurnover(const at::Tensor& phi_q, CacheTurnover turnover, LayerMemory* memory) const;
   at::Tensor MassOfAll(const Block& block, const at::Tensor& phi_q, LayerMemory* memory) const;
   void Forget(int64_t rows, LayerMemory* memory) const;
 
