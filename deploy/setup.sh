@@ -23,6 +23,13 @@ missing_packages() {
   done
 }
 
+# Two set-ups in one checkout would remove each other's environments: the second waits, and then finds all done. The
+# lock is this file itself, and ends with the process.
+lock_checkout() {
+  exec 9<deploy/setup.sh
+  flock -n 9 || { say "another deploy/setup.sh is at work in $PWD; waiting for it to end"; flock 9; }
+}
+
 install_packages() {
   [ "${TANDEM_SKIP_PACKAGES:-}" != 1 ] || return 0
   local missing
@@ -39,7 +46,13 @@ install_packages() {
   fi
   say "installing ${#missing[@]} packages: ${missing[*]}"
   "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null 9<&-
+}
+
+# Of all files at once on every core: pip compiles one after the other, a minute of CPU for .venv-tests. What is no
+# Python of this version (templates, other versions' syntax) stays as it is, as with pip.
+compile_modules() {
+  "$1" -m compileall -q -j 0 "$2" >/dev/null 2>&1 || true
 }
 
 # environment FOLDER REQUIREMENTS... : a virtual environment that holds exactly these files' packages; a stamp with
@@ -54,10 +67,11 @@ environment() {
   python3 -m venv "$folder"
   for file in "$@"; do
     case "$file" in
-      *no-deps*) "$folder/bin/python" -m pip install -q --disable-pip-version-check --no-deps -r "$file" ;;
-      *) "$folder/bin/python" -m pip install -q --disable-pip-version-check -r "$file" ;;
+      *no-deps*) "$folder/bin/python" -m pip install -q --disable-pip-version-check --no-compile --no-deps -r "$file" ;;
+      *) "$folder/bin/python" -m pip install -q --disable-pip-version-check --no-compile -r "$file" ;;
     esac
   done
+  compile_modules "$folder/bin/python" "$folder/lib"
   touch "$stamp"
 }
 
@@ -67,15 +81,21 @@ transformers_4() {
   [ ! -e "$stamp" ] || return 0
   say "making .venv-tests-4"
   rm -rf .venv-tests-4
-  .venv-tests/bin/python -m pip install -q --disable-pip-version-check --no-deps --target .venv-tests-4 \
+  .venv-tests/bin/python -m pip install -q --disable-pip-version-check --no-compile --no-deps --target .venv-tests-4 \
     -r deploy/requirements-tests-4.txt
+  compile_modules .venv-tests/bin/python .venv-tests-4
   touch "$stamp"
 }
 
-install_packages "${runtime_packages[@]}" "${build_packages[@]}"
-environment .venv deploy/requirements.txt deploy/requirements-no-deps.txt
+lock_checkout
+packages=("${runtime_packages[@]}" "${build_packages[@]}")
+[ "${1:-}" != --tests ] || packages+=("${test_packages[@]}")
+install_packages "${packages[@]}"
+# Side by side: each is one process, and waits for the network half of its time.
+environment .venv deploy/requirements.txt deploy/requirements-no-deps.txt &
+runtime=$!
 if [ "${1:-}" = --tests ]; then
-  install_packages "${test_packages[@]}"
   environment .venv-tests deploy/requirements-tests.txt
   transformers_4
 fi
+wait "$runtime"
