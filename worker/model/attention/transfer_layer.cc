@@ -55,7 +55,7 @@ TransferResult OutputsByAutograd(ComponentMode mode, const TransferCall& call) {
   return result;
 }
 
-TransferResult HybridOutputs(const TransferCall& call) {
+TransferResult HybridOutputsTerm(const TransferCall& call) {
   const AttentionCall& a = call.attention;
   if (call.factor != "sigmoid" || a.form.window_gain != 1 ||
       !attention::FitsKernels(ComponentMode::kHybrid, a))
@@ -132,7 +132,7 @@ TransferResult TransferLayer(const TransferObjective& objective, const TransferC
   if (objective.weights > 0) AddTerm(sum, Weights(call), objective.weights);
   if (objective.outputs > 0)
     AddTerm(sum, OutputsByAutograd(ComponentMode::kLinearOnly, call), objective.outputs);
-  if (objective.hybrid_outputs > 0) AddTerm(sum, HybridOutputs(call), objective.hybrid_outputs);
+  if (objective.hybrid_outputs > 0) AddTerm(sum, HybridOutputsTerm(call), objective.hybrid_outputs);
   if (objective.hybrid_weights > 0)
     AddTerm(sum, attention::GeneralHybridWeights(call), objective.hybrid_weights);
   TORCH_CHECK(sum.d_w_q.defined(), "the transfer objective has no term; give one a weight above 0");
