@@ -50,10 +50,18 @@ Result<ComputeDevice> OpenDevice(const std::string& name, const std::string& bas
   return opened;
 }
 
+void WaitForDevice(const ComputeDevice& device) {
+  if (!device.device.is_cpu()) at::accelerator::synchronizeDevice(device.device.index());
+}
+
 int64_t PeakDeviceBytes(const ComputeDevice& device) {
   if (device.device.is_cpu()) return 0;
   constexpr size_t kAggregate = 0;  // of the kinds of memory that the allocator counts
   return at::accelerator::getDeviceStats(device.device.index()).allocated_bytes[kAggregate].peak;
+}
+
+void ResetPeakDeviceBytes(const ComputeDevice& device) {
+  if (!device.device.is_cpu()) at::accelerator::resetPeakStats(device.device.index());
 }
 
 }  // namespace tandem

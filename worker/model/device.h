@@ -30,7 +30,11 @@ struct ComputeDevice {
 Result<ComputeDevice> OpenDevice(const std::string& name, const std::string& base_dtype,
                                  int64_t local_rank);
 
-// The most device memory that tensors held at one time; 0 on the CPU.
+// Returns when the device has done all that it was given; at once on the CPU.
+void WaitForDevice(const ComputeDevice& device);
+
+// The most device memory that tensors held at one time since the last reset; 0 on the CPU.
 int64_t PeakDeviceBytes(const ComputeDevice& device);
+void ResetPeakDeviceBytes(const ComputeDevice& device);
 
 }  // namespace tandem

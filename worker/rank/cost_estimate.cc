@@ -15,6 +15,7 @@
 #include "worker/evaluate/evaluate.h"
 #include "worker/evaluate/passes.h"
 #include "worker/export/export_estimate.h"
+#include "worker/model/device.h"
 #include "worker/rank/failure.h"
 #include "worker/rank/stage_factory.h"
 
@@ -142,6 +143,11 @@ class Estimator {
     return read * rehearsal.flop_per_token(length) / std::max(seconds, 1e-9);
   }
 
+  void RunToItsEnd(const Rehearsal& rehearsal, const StepBatch& batch) {
+    rehearsal.run(batch);
+    WaitForDevice(inputs_.model.device());
+  }
+
   // Of the slowest rank.
   double SecondsOf(const Rehearsal& rehearsal, int64_t tokens) {
     const int64_t length = std::min(tokens, rehearsal.sequence_length);
@@ -149,9 +155,11 @@ class Estimator {
     batch.ids_BT =
         at::remainder(at::arange(tokens / length * length), inputs_.model.config().vocab_size)
             .view({tokens / length, length});
+    // On a GPU a shape's first run loads the kernels that it takes, for seconds.
+    if (plan_.device != "cpu") RunToItsEnd(rehearsal, batch);
     collective_.Barrier();
     const int64_t start_ns = clock_.MonotonicNs();
-    rehearsal.run(batch);
+    RunToItsEnd(rehearsal, batch);
     const double mine = static_cast<double>(clock_.MonotonicNs() - start_ns) * 1e-9;
     const std::vector<double> all = collective_.AllGather(std::vector<double>{mine});
     return *std::max_element(all.begin(), all.end());
@@ -184,6 +192,7 @@ void EstimateCost(const CostEstimateInputs& inputs, Collective& collective, cons
   const std::string mine = PathExists(path) ? "known" : "unknown";
   if (collective.Broadcast(mine, 0) == "known") return;
   const Estimate estimate = Estimator(inputs, collective, clock).Run();
+  ResetPeakDeviceBytes(inputs.model.device());  // of the rehearsal, of no stage
   if (collective.rank() != 0) return;
   RequireStorage(WriteEstimate(inputs.plan.job_folder, estimate));
   LogStages(estimate);
