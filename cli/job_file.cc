@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "base/files.h"
+#include "base/gpus.h"
 #include "cli/output.h"
 #include "cli/sweep_file.h"
 
@@ -21,6 +22,12 @@ Result<std::string> ReadText(const std::string& path) {
 std::string FolderOf(const std::string& path) {
   if (path == "-") return std::filesystem::current_path().string();
   return std::filesystem::path(AbsolutePath(path)).parent_path().string();
+}
+
+std::vector<Violation> InOrderOfLines(std::vector<Violation> faults, const ParsedSpec& parsed) {
+  for (auto& fault : faults) fault.line = LineOfField(fault.field, parsed.lines);
+  std::ranges::stable_sort(faults, {}, &Violation::line);
+  return faults;
 }
 
 }  // namespace
@@ -64,9 +71,32 @@ std::vector<Violation> FaultsOfMessage(const std::string& message, const ParsedS
 }
 
 std::vector<Violation> FaultsOfPaths(const ParsedSpec& parsed) {
-  auto faults = InspectPaths(Resolve(parsed.spec));
-  for (auto& fault : faults) fault.line = LineOfField(fault.field, parsed.lines);
-  std::ranges::stable_sort(faults, {}, &Violation::line);
+  return InOrderOfLines(InspectPaths(Resolve(parsed.spec)), parsed);
+}
+
+std::vector<Violation> FaultsOfGpus(const ParsedSpec& parsed, int64_t gpus) {
+  const int64_t ranks = Resolve(parsed.spec).parallelism().data();
+  if (ranks <= gpus) return {};
+  Violation fault;
+  if (gpus == 0) {
+    fault.field = "parallelism.device";
+    fault.message =
+        "parallelism.device is \"cuda\", and this machine has no GPU that may be used (nvidia-smi "
+        "lists none, or CUDA_VISIBLE_DEVICES leaves none); run it where there is one, or take the "
+        "CPU (parallelism.device: cpu in a job file, --device cpu of diagnose)";
+  } else {
+    fault.field = "parallelism.data";
+    fault.message = "parallelism.data is " + std::to_string(ranks) +
+                    ", and each rank takes a GPU of its own; this machine has " +
+                    std::to_string(gpus) + " that may be used: set it to at most that";
+  }
+  return InOrderOfLines({fault}, parsed);
+}
+
+std::vector<Violation> FaultsHere(const ParsedSpec& parsed) {
+  auto faults = FaultsOfPaths(parsed);
+  if (Resolve(parsed.spec).parallelism().device() != "cuda") return faults;
+  for (auto& fault : FaultsOfGpus(parsed, std::ssize(VisibleGpus()))) faults.push_back(fault);
   return faults;
 }
 

@@ -1,6 +1,7 @@
 // The job file on the command line: read, checked, and its faults told as "job.yaml:7: ...".
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,5 +27,12 @@ std::vector<Violation> FaultsOfMessage(const std::string& message, const ParsedS
 
 // The files that the spec names, looked at on this machine.
 std::vector<Violation> FaultsOfPaths(const ParsedSpec& parsed);
+
+// The same, and what this machine lacks for a job that is to run here: in a cluster such a job
+// waits for a machine with GPUs, here none would come.
+std::vector<Violation> FaultsHere(const ParsedSpec& parsed);
+
+// Of a job that may use so many GPUs; visible for tests.
+std::vector<Violation> FaultsOfGpus(const ParsedSpec& parsed, int64_t gpus);
 
 }  // namespace tandem::cli

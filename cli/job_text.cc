@@ -123,13 +123,16 @@ std::string JobDetails(const v1::Job& job, int64_t now_ms) {
 
 std::string WorkerTable(const std::vector<v1::Worker>& workers, int64_t now_ms) {
   std::vector<std::vector<std::string>> rows = {
-      {"WORKER", "STATE", "SLOTS", "HOST", "DEVICE", "HEARTBEAT", "JOBS"}};
+      {"WORKER", "STATE", "SLOTS", "GPUS", "HOST", "DEVICE", "HEARTBEAT", "JOBS"}};
   for (const auto& worker : workers) {
     std::string jobs;
     for (const auto& job : worker.jobs()) jobs += (jobs.empty() ? "" : ", ") + ShortName(job);
     rows.push_back(
         {ShortWorkerName(worker.name()), StateText(worker.state()),
          std::to_string(worker.slots_in_use()) + "/" + std::to_string(worker.slots()),
+         worker.gpus() == 0
+             ? "-"
+             : std::to_string(worker.gpus_in_use()) + "/" + std::to_string(worker.gpus()),
          worker.host(), worker.device(),
          worker.has_last_heartbeat() ? Age(worker.last_heartbeat(), now_ms) + " ago" : "-",
          jobs.empty() ? "-" : jobs});

@@ -115,7 +115,7 @@ class Run {
 }  // namespace
 
 int RunJob(Invocation& invocation, const RunOptions& options, JobFile file) {
-  if (const auto faults = FaultsOfPaths(file.parsed); !faults.empty()) {
+  if (const auto faults = FaultsHere(file.parsed); !faults.empty()) {
     PrintErr(FaultLines(file.path, faults));
     return kExitUsage;
   }

@@ -204,7 +204,10 @@ class Sweep {
   SweepProgress progress_;
 };
 
-std::optional<SweepFile> ReadFileOfSweep(const std::string& path, bool look_at_files) {
+using Look = std::vector<Violation> (*)(const ParsedSpec&);
+
+// look: what of a run is looked at beyond the file itself; null: nothing.
+std::optional<SweepFile> ReadFileOfSweep(const std::string& path, Look look) {
   const auto text = ReadFile(path, kMaxSpecBytes);
   if (!text.ok()) {
     PrintError("cannot read the sweep file: " + text.status().message());
@@ -212,10 +215,9 @@ std::optional<SweepFile> ReadFileOfSweep(const std::string& path, bool look_at_f
   }
   SweepOutcome outcome =
       ReadSweep(*text, std::filesystem::path(AbsolutePath(path)).parent_path().string());
-  if (outcome.violations.empty() && look_at_files) {
+  if (outcome.violations.empty() && look != nullptr) {
     std::vector<RunFaults> faults;
-    for (const auto& run : outcome.sweep.runs)
-      faults.push_back({run.name, FaultsOfPaths(run.parsed)});
+    for (const auto& run : outcome.sweep.runs) faults.push_back({run.name, look(run.parsed)});
     outcome.violations = MergedFaults(faults);
   }
   if (!outcome.violations.empty()) {
@@ -227,7 +229,8 @@ std::optional<SweepFile> ReadFileOfSweep(const std::string& path, bool look_at_f
 
 int RunSweep(Invocation& invocation, const SweepOptions& options) {
   const bool here = options.coordinator.empty();
-  auto file = ReadFileOfSweep(options.file, here);
+  const Look look = options.dry_run ? FaultsOfPaths : FaultsHere;
+  auto file = ReadFileOfSweep(options.file, here ? look : nullptr);
   if (!file) return kExitUsage;
   if (options.dry_run) {
     for (const auto& run : file->runs) PrintOut(run.name + "\n");

@@ -49,7 +49,7 @@ void BeginAttempt(Turn& turn, Job& job, Worker& worker) {
   job.epoch_stage = -1;
   job.epoch_step = -1;
   job.progress = {};
-  worker.occupants[{job.uid, job.epoch}] = {.slots = job.slots};
+  worker.occupants[{job.uid, job.epoch}] = OccupantOf(job);
   turn.Touch(worker);
   turn.Move(job, JobState::kAdmitted, "admitted",
             "attempt " + std::to_string(job.epoch) + " on worker " + worker.name);
@@ -115,6 +115,7 @@ void FenceStale(Turn& turn, Worker& worker, const AttemptRef& attempt) {
   Occupant& occupant = worker.occupants[attempt];
   // Of an unknown job we do not know the size: it may hold all there is.
   occupant.slots = job != nullptr ? job->slots : worker.slots;
+  occupant.gpus = job != nullptr ? job->gpus : worker.gpus;
   occupant.owned = false;
   occupant.settled = true;
   AnswerStale(turn, worker, attempt);

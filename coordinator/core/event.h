@@ -39,6 +39,7 @@ struct JobCreated {
   std::string name;  // if taken in the project, "-2", "-3", ... is appended
   int64_t priority = 0;
   int64_t slots = 1;
+  int64_t gpus = 0;  // as many as slots, or 0 on the CPU
   Blob spec;
   std::string spec_digest;
   std::string message;  // a warning to show until something happens, or ""
@@ -70,6 +71,7 @@ struct WorkerRegistered {
   ConnectionId connection = 0;
   std::string incarnation;
   int64_t slots = 0;
+  int64_t gpus = 0;
   std::string host, version, device, metrics_address;
   std::vector<AttemptRef> live;
   std::vector<AttemptRef> ended;  // their ends follow on this stream (AttemptEnded)

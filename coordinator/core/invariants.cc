@@ -29,26 +29,32 @@ void CheckAttempt(const State& state, const Job& job, Broken* broken) {
   const auto occupant = worker->second.occupants.find({job.uid, job.epoch});
   if (occupant == worker->second.occupants.end() || !occupant->second.owned) {
     broken->push_back("I2: " + job.uid + " holds no slots of " + job.attempt.worker);
-  } else if (occupant->second.slots != job.slots) {
+  } else if (occupant->second.slots != job.slots || occupant->second.gpus != job.gpus) {
     broken->push_back("I3: " + job.uid + " holds a part of its gang");
   }
 }
 
+void CheckRoom(const Worker& worker, const char* what, int64_t owned, int64_t all, Broken* broken) {
+  if (owned <= all) return;
+  broken->push_back("I2: " + worker.name + " has " + std::to_string(all) + " " + what + " and " +
+                    std::to_string(owned) + " are in use");
+}
+
 // The worker's side of I2.
 void CheckWorker(const State& state, const Worker& worker, Broken* broken) {
-  int64_t owned = 0;
+  int64_t slots = 0;
+  int64_t gpus = 0;
   for (const auto& [attempt, occupant] : worker.occupants) {
     if (!occupant.owned) continue;
-    owned += occupant.slots;
+    slots += occupant.slots;
+    gpus += occupant.gpus;
     if (LiveJob(state, attempt, worker.name) == nullptr) {
       broken->push_back("I2: slots of " + worker.name + " are held by " + attempt.job + " epoch " +
                         std::to_string(attempt.epoch) + ", which does not live there");
     }
   }
-  if (owned > worker.slots) {
-    broken->push_back("I2: " + worker.name + " has " + std::to_string(worker.slots) +
-                      " slots and " + std::to_string(owned) + " are in use");
-  }
+  CheckRoom(worker, "slots", slots, worker.slots, broken);
+  CheckRoom(worker, "GPUs", gpus, worker.gpus, broken);
   if (worker.liveness == Liveness::kLost && (!worker.occupants.empty() || worker.connection != 0)) {
     broken->push_back("I2: " + worker.name + " is lost, yet connected or occupied");
   }

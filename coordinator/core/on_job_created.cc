@@ -11,6 +11,10 @@ namespace {
 Status CheckLimits(const State& state, const JobCreated& event) {
   if (event.slots < 1)
     return InvalidArgument("slots is " + std::to_string(event.slots) + "; must be at least 1");
+  if (event.gpus != 0 && event.gpus != event.slots) {
+    return InvalidArgument("gpus is " + std::to_string(event.gpus) + " with slots " +
+                           std::to_string(event.slots) + "; must be 0 or one per slot");
+  }
   if (state.jobs.contains(event.uid)) return Internal("uid " + event.uid + " is in use");
   if (static_cast<int64_t>(state.jobs.size()) >= state.limits.max_jobs) {
     return ResourceExhausted("the coordinator holds " + std::to_string(state.jobs.size()) +
@@ -62,6 +66,7 @@ Job NewJob(State& state, const JobCreated& event, const Now& now) {
   job.name = FreeName(state, event.project, event.name);
   job.priority = event.priority;
   job.slots = event.slots;
+  job.gpus = event.gpus;
   job.spec = event.spec;
   job.spec_digest = event.spec_digest;
   job.submit_revision = state.revision + 1;  // of its event "created"

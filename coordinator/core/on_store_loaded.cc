@@ -45,7 +45,7 @@ void AddJob(Turn& turn, Job job) {
   if (IsLive(job.attempt.state)) {
     Worker* worker = turn.FindWorker(job.attempt.worker);
     TANDEM_CHECK_MSG(worker != nullptr, job.uid + " runs on unknown worker " + job.attempt.worker);
-    worker->occupants[{job.uid, job.epoch}] = {.slots = job.slots};
+    worker->occupants[{job.uid, job.epoch}] = OccupantOf(job);
   }
   turn.Touch(job);
   state.jobs[job.uid] = std::move(job);

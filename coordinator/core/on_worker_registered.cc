@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "coordinator/core/attempts.h"
@@ -29,6 +30,10 @@ Status CheckRegistration(const State& state, const WorkerRegistered& event) {
     return InvalidArgument("worker " + event.worker + " registers " + std::to_string(event.slots) +
                            " slots; must be at least 1");
   }
+  if (event.gpus < 0) {
+    return InvalidArgument("worker " + event.worker + " registers " + std::to_string(event.gpus) +
+                           " GPUs; must be at least 0");
+  }
   const auto found = state.workers.find(event.worker);
   if (found == state.workers.end()) {
     const bool is_full = static_cast<int64_t>(state.workers.size()) >= state.limits.max_workers;
@@ -41,9 +46,13 @@ Status CheckRegistration(const State& state, const WorkerRegistered& event) {
     return AlreadyExists("another agent has registered as " + event.worker +
                          "; give each its own --name");
   }
-  if (event.incarnation == worker.incarnation && event.slots != worker.slots) {
-    return InvalidArgument("worker " + event.worker + " had " + std::to_string(worker.slots) +
-                           " slots and has " + std::to_string(event.slots) +
+  if (event.incarnation != worker.incarnation) return Status::Ok();
+  const auto [what, had, has] = event.slots != worker.slots
+                                    ? std::tuple(" slots", worker.slots, event.slots)
+                                    : std::tuple(" GPUs", worker.gpus, event.gpus);
+  if (has != had) {
+    return InvalidArgument("worker " + event.worker + " had " + std::to_string(had) + what +
+                           " and has " + std::to_string(has) +
                            " now; restart the agent to change them");
   }
   return Status::Ok();
@@ -56,6 +65,7 @@ void Describe(Worker& worker, const WorkerRegistered& event) {
   }
   worker.name = event.worker;
   worker.slots = event.slots;
+  worker.gpus = event.gpus;
   worker.host = event.host;
   worker.version = event.version;
   worker.device = event.device;
@@ -97,8 +107,10 @@ void ReclaimEnded(Turn& turn, Worker& worker, const std::set<AttemptRef>& ended)
     Job* job = turn.FindJob(attempt.job);
     if (job == nullptr || !WasGivenUp(*job, attempt, worker.name)) continue;
     worker.occupants.erase(attempt);
-    if (SlotsInUse(worker) + job->slots > worker.slots) continue;  // restarted with fewer
-    worker.occupants[attempt] = {.slots = job->slots};
+    const bool fits = SlotsInUse(worker) + job->slots <= worker.slots &&
+                      GpusInUse(worker) + job->gpus <= worker.gpus;
+    if (!fits) continue;  // restarted with fewer
+    worker.occupants[attempt] = OccupantOf(*job);
     job->attempt.state = AttemptState::kRunning;
     turn.Move(*job, JobState::kAdmitted, "reclaimed",
               "worker " + worker.name + " is back and holds the end of attempt " +

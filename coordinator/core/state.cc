@@ -6,10 +6,20 @@ QueueKey QueueKeyOf(const Job& job) {
   return {-job.priority, job.submit_revision, job.uid};
 }
 
+Occupant OccupantOf(const Job& job) {
+  return {.slots = job.slots, .gpus = job.gpus};
+}
+
 int64_t SlotsInUse(const Worker& worker) {
   int64_t slots = 0;
   for (const auto& [attempt, occupant] : worker.occupants) slots += occupant.slots;
   return slots;
+}
+
+int64_t GpusInUse(const Worker& worker) {
+  int64_t gpus = 0;
+  for (const auto& [attempt, occupant] : worker.occupants) gpus += occupant.gpus;
+  return gpus;
 }
 
 WorkerState StateOf(const Worker& worker) {

@@ -49,6 +49,7 @@ struct Job {
   std::string name;      // unique in the project
   int64_t priority = 0;  // larger first
   int64_t slots = 1;     // the gang: all on one worker, or none
+  int64_t gpus = 0;      // of the gang: one per slot, or 0 on the CPU
   Blob spec;             // the resolved spec, opaque
   std::string spec_digest;
   Revision submit_revision = 0;  // FIFO among equal priorities; kept when the job is queued again
@@ -85,9 +86,10 @@ struct Job {
 enum class Drain { kNone, kByAgent, kByOperator };
 enum class Liveness { kAlive, kSuspect, kLost };
 
-// An attempt that occupies slots of a worker.
+// An attempt that occupies slots of a worker, and a GPU with each if it computes on them.
 struct Occupant {
   int64_t slots = 0;
+  int64_t gpus = 0;
   // False: fenced, but not known to be dead (an agent that did not answer a cancel, an old epoch
   // after a partition).
   bool owned = true;
@@ -103,6 +105,7 @@ struct Worker {
   std::string incarnation;         // new at each start of the agent
   std::string former_incarnation;  // refused if it comes back: two agents must not share a name
   int64_t slots = 0;
+  int64_t gpus = 0;
   std::string host, version, device, metrics_address;
   Drain drain = Drain::kNone;  // kByAgent ends with the incarnation
   // Live.
@@ -161,7 +164,10 @@ struct State {
 };
 
 QueueKey QueueKeyOf(const Job& job);
+// What an attempt of the job takes of a worker.
+Occupant OccupantOf(const Job& job);
 int64_t SlotsInUse(const Worker& worker);
+int64_t GpusInUse(const Worker& worker);
 WorkerState StateOf(const Worker& worker);
 // May be given an attempt now: connected, alive, not draining.
 bool TakesJobs(const Worker& worker);

@@ -24,7 +24,8 @@ void AddProgress(Hasher& hasher, const Progress& p) {
 }
 
 void AddDurable(Hasher& hasher, const Job& job) {
-  hasher.Add(job.uid).Add(job.project).Add(job.name).Add(job.priority).Add(job.slots);
+  hasher.Add(job.uid).Add(job.project).Add(job.name).Add(job.priority);
+  hasher.Add(job.slots).Add(job.gpus);
   AddBlob(hasher, job.spec);
   hasher.Add(job.spec_digest).Add(job.submit_revision).Add(job.create_wall_ms);
   hasher.Add(Number(job.state)).Add(job.revision).Add(job.epoch);
@@ -47,7 +48,8 @@ void AddLive(Hasher& hasher, const Job& job) {
 }
 
 void AddDurable(Hasher& hasher, const Worker& worker) {
-  hasher.Add(worker.name).Add(worker.incarnation).Add(worker.former_incarnation).Add(worker.slots);
+  hasher.Add(worker.name).Add(worker.incarnation).Add(worker.former_incarnation);
+  hasher.Add(worker.slots).Add(worker.gpus);
   hasher.Add(worker.host).Add(worker.version).Add(worker.device).Add(worker.metrics_address);
   hasher.Add(Number(worker.drain));
 }
@@ -56,7 +58,7 @@ void AddLive(Hasher& hasher, const Worker& worker) {
   hasher.Add(static_cast<int64_t>(worker.connection)).Add(Number(worker.liveness));
   hasher.Add(worker.last_seen_ms).Add(worker.last_seen_wall_ms);
   for (const auto& [attempt, occupant] : worker.occupants) {
-    hasher.Add(attempt.job).Add(attempt.epoch).Add(occupant.slots);
+    hasher.Add(attempt.job).Add(attempt.epoch).Add(occupant.slots).Add(occupant.gpus);
     hasher.Add(Number(occupant.owned)).Add(Number(occupant.settled)).Add(occupant.absent_since_ms);
   }
 }

@@ -15,7 +15,7 @@ constexpr std::array<const char*, kNumCauses> kCauses = {
     "BAD_PLAN", "NONFINITE_LOSS", "STORAGE", "DATA", "PREPARE_FAILED",   "REPORT_FAILED", "FENCED",
     "NODE_LOST"};
 constexpr std::array<const char*, kNumPendingReasons> kPendingReasons = {
-    "", "NO_WORKER", "NO_CAPACITY", "TOO_LARGE", "BACKOFF", "HIGHER_PRIORITY_FIRST"};
+    "", "NO_WORKER", "NO_CAPACITY", "TOO_LARGE", "NO_GPU", "BACKOFF", "HIGHER_PRIORITY_FIRST"};
 constexpr std::array<const char*, kNumWorkerStates> kWorkerStates = {"READY", "SUSPECT", "LOST",
                                                                      "DRAINING", "DRAINED"};
 

@@ -70,10 +70,11 @@ enum class PendingReason {
   kNoWorker,             // no worker is connected and takes jobs
   kNoCapacity,           // first in line, but the slots are taken
   kTooLarge,             // no worker has that many slots at all; blocks nobody
+  kNoGpu,                // no worker has a GPU at all; blocks nobody
   kBackoff,              // waits after a failed attempt; blocks nobody
   kHigherPriorityFirst,  // another job is first in line
 };
-inline constexpr int kNumPendingReasons = 6;
+inline constexpr int kNumPendingReasons = 7;
 
 // What a person is told of a worker; derived (state.h, StateOf).
 enum class WorkerState { kReady, kSuspect, kLost, kDraining, kDrained };

@@ -85,6 +85,7 @@ core::WorkerRegistered EventOf(const v1::Register& message, const Sender& sender
   event.connection = sender.connection;
   event.incarnation = message.incarnation();
   event.slots = message.slots();
+  event.gpus = message.gpus();
   event.host = message.host();
   event.version = message.version();
   event.device = message.device();

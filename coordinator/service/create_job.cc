@@ -116,6 +116,7 @@ class Creation : public std::enable_shared_from_this<Creation> {
     event.name = spec_.name();
     event.priority = spec_.priority();
     event.slots = spec_.parallelism().data();
+    event.gpus = spec_.parallelism().device() == "cuda" ? event.slots : 0;
     event.spec = core::MakeBlob(spec_.SerializeAsString());
     event.spec_digest = SpecSha256(spec_);
     event.message = warning;

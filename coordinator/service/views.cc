@@ -110,6 +110,8 @@ v1::Worker ViewOf(const core::Worker& worker, const core::State& state) {
   view.set_state(ViewOfState(core::StateOf(worker)));
   view.set_slots(worker.slots);
   view.set_slots_in_use(core::SlotsInUse(worker));
+  view.set_gpus(worker.gpus);
+  view.set_gpus_in_use(core::GpusInUse(worker));
   view.set_host(worker.host);
   view.set_version(worker.version);
   if (worker.last_seen_wall_ms != 0) {

@@ -23,6 +23,9 @@ Status CheckRegister(const v1::Register& message) {
   if (message.slots() < 1 || message.slots() > kMaxSlots) {
     wrong += "slots is " + std::to_string(message.slots()) + "; must be in [1, 4096]\n";
   }
+  if (message.gpus() < 0 || message.gpus() > kMaxSlots) {
+    wrong += "gpus is " + std::to_string(message.gpus()) + "; must be in [0, 4096]\n";
+  }
   if (message.incarnation().empty()) {
     wrong += "incarnation is empty; must be new at each start of the agent\n";
   }

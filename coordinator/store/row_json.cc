@@ -64,6 +64,7 @@ void Members(Row& row, J& job) {
   row("name", job.name);
   row("priority", job.priority);
   row("slots", job.slots);
+  row("gpus", job.gpus);
   row("spec_digest", job.spec_digest);
   row("submit_revision", job.submit_revision);
   row("create_wall_ms", job.create_wall_ms);
@@ -114,6 +115,7 @@ void WorkerMembers(Row& row, W& worker) {
   row("incarnation", worker.incarnation);
   row("former_incarnation", worker.former_incarnation);
   row("slots", worker.slots);
+  row("gpus", worker.gpus);
   row("host", worker.host);
   row("version", worker.version);
   row("device", worker.device);

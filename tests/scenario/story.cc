@@ -130,6 +130,7 @@ core::JobCreated Story::Create(const Command& c) {
   event.request_digest = c.Option("digest", "d");
   event.priority = c.Number("priority", 0);
   event.slots = c.Number("slots", 1);
+  event.gpus = c.Number("gpus", 0);
   event.spec = core::MakeBlob("spec of " + event.name);
   return event;
 }
@@ -140,6 +141,7 @@ core::WorkerRegistered Story::Register(const Command& c) {
   event.connection = connections_[event.worker] = next_connection_++;
   event.incarnation = c.Option("inc", "a");
   event.slots = c.Number("slots", 1);
+  event.gpus = c.Number("gpus", 0);
   for (const std::string& attempt : Split(c.Option("live", ""), ',')) {
     event.live.push_back(Attempt(attempt));
   }
@@ -273,6 +275,9 @@ std::string Story::Workers() const {
   for (const auto& [name, worker] : state_.workers) {
     text += name + " " + Name(StateOf(worker)) + " " + std::to_string(SlotsInUse(worker)) + "/" +
             std::to_string(worker.slots);
+    if (worker.gpus > 0) {
+      text += " gpus=" + std::to_string(GpusInUse(worker)) + "/" + std::to_string(worker.gpus);
+    }
     for (const auto& [attempt, occupant] : worker.occupants) {
       text += " " + Text(attempt) + (occupant.owned ? "" : " (fenced)");
     }

@@ -1,10 +1,10 @@
 // Story: one coordinator (core and memory store) under a clock moved by hand, driven by the
 // commands of a scenario.
 //
-//   create NAME [slots=N] [priority=N] [project=P] [request=ID] [digest=D]
+//   create NAME [slots=N] [gpus=N] [priority=N] [project=P] [request=ID] [digest=D]
 //       uids are u1, u2, ... in order
 //   cancel UID [etag=N]
-//   register W slots=N [inc=I] [live=u1/1,u2/1] [ended=u3/1]     a new stream each time
+//   register W slots=N [gpus=N] [inc=I] [live=u1/1,u2/1] [ended=u3/1]     a new stream each time
 //   disconnect W
 //   leaving W                                       the agent announces that it shuts down
 //   drain W

@@ -8,10 +8,10 @@ namespace tandem::sim {
 constexpr int64_t kBeatMs = 2'000;
 constexpr int64_t kSteps = 12;
 
-Agent::Agent(std::string name, int64_t slots, Timeline& timeline, Rng& rng, Network& network,
+Agent::Agent(std::string name, Size size, Timeline& timeline, Rng& rng, Network& network,
              Truth& truth, Outlets outlets)
     : name_(std::move(name)),
-      slots_(slots),
+      size_(size),
       timeline_(timeline),
       rng_(rng),
       network_(network),
@@ -87,7 +87,8 @@ void Agent::Register() {
   event.worker = name_;
   event.connection = stream_;
   event.incarnation = name_ + "-" + std::to_string(incarnation_);
-  event.slots = slots_;
+  event.slots = size_.slots;
+  event.gpus = size_.gpus;
   for (const auto& [attempt, run] : runs_) event.live.push_back(attempt);
   for (const auto& [attempt, cause] : outbox_) event.ended.push_back(attempt);
   Send(event);
@@ -135,13 +136,20 @@ void Agent::On(const core::LaunchAttempt& launch) {
   core::Epoch& newest = newest_[launch.attempt.job];
   if (launch.attempt.epoch <= newest) return;  // known, ended or fenced
   newest = launch.attempt.epoch;
-  int64_t in_use = launch.slots;
-  for (const auto& [attempt, run] : runs_) in_use += run.slots;
-  if (in_use > slots_) {
-    truth_.broken.push_back("I2: " + name_ + " has " + std::to_string(slots_) +
-                            " slots and was told to use " + std::to_string(in_use));
+  const Size size{launch.slots, launch.spec->starts_with("cuda") ? launch.slots : 0};
+  Size in_use = size;
+  for (const auto& [attempt, run] : runs_) {
+    in_use.slots += run.size.slots;
+    in_use.gpus += run.size.gpus;
   }
-  runs_[launch.attempt] = {.slots = launch.slots, .is_stubborn = rng_.Chance(200)};
+  const auto check = [this](const char* what, int64_t used, int64_t all) {
+    if (used <= all) return;
+    truth_.broken.push_back("I2: " + name_ + " has " + std::to_string(all) + " " + what +
+                            " and was told to use " + std::to_string(used));
+  };
+  check("slots", in_use.slots, size_.slots);
+  check("GPUs", in_use.gpus, size_.gpus);
+  runs_[launch.attempt] = {.size = size, .is_stubborn = rng_.Chance(200)};
   After(rng_.Between(50, 2'000), [this, attempt = launch.attempt] {
     const auto run = runs_.find(attempt);
     if (run == runs_.end()) return;

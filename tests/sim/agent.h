@@ -23,8 +23,12 @@ class Agent {
     std::function<void(core::Event)> post;  // to the coordinator's process
     std::function<bool()> coordinator_is_up;
   };
-  Agent(std::string name, int64_t slots, Timeline& timeline, Rng& rng, Network& network,
-        Truth& truth, Outlets outlets);
+  struct Size {
+    int64_t slots = 1;
+    int64_t gpus = 0;
+  };
+  Agent(std::string name, Size size, Timeline& timeline, Rng& rng, Network& network, Truth& truth,
+        Outlets outlets);
 
   void Start();
   void Crash();
@@ -40,7 +44,7 @@ class Agent {
 
  private:
   struct Run {
-    int64_t slots = 1;
+    Size size;
     bool running = false;
     bool is_stubborn = false;  // takes long to die
     int64_t step = 0;
@@ -68,7 +72,7 @@ class Agent {
   core::Cause ChooseCause();
 
   const std::string name_;
-  const int64_t slots_;
+  const Size size_;
   Timeline& timeline_;
   Rng& rng_;
   Network& network_;
@@ -83,7 +87,7 @@ class Agent {
   std::deque<core::Command> inbox_;
   std::map<core::AttemptRef, Run> runs_;
   std::map<core::AttemptRef, core::Cause> outbox_;  // on disk: it outlives the process
-  std::map<core::JobUid, core::Epoch> newest_;  // launched or fenced: no older one may start
+  std::map<core::JobUid, core::Epoch> newest_;      // launched or fenced: no older one may start
 };
 
 }  // namespace tandem::sim

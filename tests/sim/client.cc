@@ -6,12 +6,14 @@ namespace tandem::sim {
 
 constexpr int64_t kTimeoutMs = 5'000;
 
-void Client::Submit(int64_t largest_gang) {
+void Client::Submit(int64_t largest_gang, int64_t largest_on_gpus) {
   const std::string request_id = "r" + std::to_string(next_request_++);
-  Ask(request_id, rng_.Between(1, largest_gang), rng_.Between(-1, 1));
+  const bool on_gpus = largest_on_gpus > 0 && rng_.Chance(400);
+  const int64_t slots = rng_.Between(1, on_gpus ? largest_on_gpus : largest_gang);
+  Ask(request_id, slots, on_gpus ? slots : 0, rng_.Between(-1, 1));
 }
 
-void Client::Ask(const std::string& request_id, int64_t slots, int64_t priority) {
+void Client::Ask(const std::string& request_id, int64_t slots, int64_t gpus, int64_t priority) {
   core::JobCreated event;
   event.token = NextToken();
   event.request_id = request_id;
@@ -21,8 +23,9 @@ void Client::Ask(const std::string& request_id, int64_t slots, int64_t priority)
   event.name = "job";
   event.priority = priority;
   event.slots = slots;
-  event.spec = core::MakeBlob(request_id);
-  Expect(event.token, request_id, [=, this] { Ask(request_id, slots, priority); });
+  event.gpus = gpus;
+  event.spec = core::MakeBlob((gpus > 0 ? "cuda " : "cpu ") + request_id);
+  Expect(event.token, request_id, [=, this] { Ask(request_id, slots, gpus, priority); });
   post_(std::move(event));
 }
 

@@ -19,7 +19,8 @@ class Client {
   Client(Timeline& timeline, Rng& rng, Truth& truth, std::function<void(core::Event)> post)
       : timeline_(timeline), rng_(rng), truth_(truth), post_(std::move(post)) {}
 
-  void Submit(int64_t largest_gang);
+  // largest_on_gpus: 0 if no worker has a GPU.
+  void Submit(int64_t largest_gang, int64_t largest_on_gpus);
   void CancelSomething();
   void Drain(const std::string& worker) { post_(core::WorkerDrainRequested{NextToken(), worker}); }
   // Repeated until answered.
@@ -36,7 +37,7 @@ class Client {
     std::function<void()> repeat;
   };
   core::RequestToken NextToken() { return ++token_; }
-  void Ask(const std::string& request_id, int64_t slots, int64_t priority);
+  void Ask(const std::string& request_id, int64_t slots, int64_t gpus, int64_t priority);
   void Expect(core::RequestToken token, std::string request_id, std::function<void()> repeat);
 
   Timeline& timeline_;

@@ -18,14 +18,15 @@ World::World(uint64_t seed, Sabotage sabotage)
               [this](core::Event event) { coordinator_.Post(std::move(event)); }) {
   const int64_t num_agents = rng_.Between(1, 4);
   for (int64_t i = 1; i <= num_agents; ++i) {
-    const int64_t slots = rng_.Between(1, 4);
-    largest_gang_ = std::max(largest_gang_, slots);
+    const Agent::Size size{rng_.Between(1, 4), rng_.Between(0, 4)};
+    largest_gang_ = std::max(largest_gang_, size.slots);
+    largest_on_gpus_ = std::max(largest_on_gpus_, std::min(size.slots, size.gpus));
     const std::string name = "w" + std::to_string(i);
     Agent::Outlets outlets;
     outlets.post = [this](core::Event event) { coordinator_.Post(std::move(event)); };
     outlets.coordinator_is_up = [this] { return coordinator_.is_up(); };
     agents_[name] =
-        std::make_unique<Agent>(name, slots, timeline_, rng_, network_, truth_, std::move(outlets));
+        std::make_unique<Agent>(name, size, timeline_, rng_, network_, truth_, std::move(outlets));
   }
   jobs_left_ = rng_.Between(3, 24);
   heal_at_ms_ = rng_.Between(40'000, 120'000);
@@ -84,7 +85,7 @@ Agent& World::AnyAgent() {
 void World::Trouble() {
   if (jobs_left_ > 0 && rng_.Chance(400)) {
     --jobs_left_;
-    client_.Submit(largest_gang_);
+    client_.Submit(largest_gang_, largest_on_gpus_);
     return;
   }
   switch (rng_.Between(0, 15)) {
@@ -117,7 +118,7 @@ void World::Heal() {
   coordinator_.SetCalm();
   if (!coordinator_.is_up()) coordinator_.Start();
   for (auto& [name, agent] : agents_) agent->SetCalm();
-  for (; jobs_left_ > 0; --jobs_left_) client_.Submit(largest_gang_);
+  for (; jobs_left_ > 0; --jobs_left_) client_.Submit(largest_gang_, largest_on_gpus_);
   timeline_.After(5'000, [this] {
     for (const auto& [name, agent] : agents_) client_.Undrain(name);
   });

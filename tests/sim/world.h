@@ -37,6 +37,7 @@ class World {
   Client client_;
   std::map<std::string, std::unique_ptr<Agent>> agents_;
   int64_t largest_gang_ = 1;
+  int64_t largest_on_gpus_ = 0;
   int64_t jobs_left_ = 0;
   int64_t heal_at_ms_ = 0;
   bool is_calm_ = false;

@@ -152,6 +152,7 @@ void Attempt::RemoveScratch() const {
 void Attempt::PublishEnd() {
   phase_ = Phase::kEnded;
   RemoveScratch();
+  tools_.gpus.Return(gpus_);  // before the coordinator hears that the slots are free
   Log(end_.cause() == "OK" || end_.cause() == "STOPPED" ? LogLevel::kInfo : LogLevel::kWarning,
       "attempt_ended",
       {{"uid", ref().job_uid()}, {"epoch", ref().epoch()}, {"cause", end_.cause()}});

@@ -13,11 +13,13 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "tandem/v1/fleet.pb.h"
 #include "worker/agent/errands.h"
 #include "worker/agent/exit_cause.h"
+#include "worker/agent/gpu_pool.h"
 #include "worker/agent/launcher.h"
 #include "worker/agent/metrics.h"
 #include "worker/agent/progress.h"
@@ -46,6 +48,7 @@ struct AttemptTools {
   EventLoop& loop;
   Children& children;
   Launcher& launcher;
+  GpuPool& gpus;
   Errands& errands;
 };
 
@@ -97,6 +100,7 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
   void MakeReport();
   void PublishEnd();
 
+  Status TakeGpus();
   Status MakeAttemptFolders() const;
   void OnPrepareLine(const std::string& line);
   void OnPrepareDone(ChildExit exit);
@@ -128,6 +132,7 @@ class Attempt : public std::enable_shared_from_this<Attempt> {
 
   Phase phase_ = Phase::kWaiting;
   Progress progress_;
+  std::vector<GpuId> gpus_;  // from Begin to the end; empty on the CPU
   int64_t started_ms_ = 0;
   std::unique_ptr<PythonStep> python_;
   std::string tokens_;         // prepare's result

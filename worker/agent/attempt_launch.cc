@@ -30,9 +30,17 @@ void Attempt::Begin() {
   progress_.Touch(started_ms_);
   Log(LogLevel::kInfo, "attempt_started",
       {{"job", job_name()}, {"uid", ref().job_uid()}, {"epoch", ref().epoch()}});
-  const Status made = MakeAttemptFolders();
-  if (!made.ok()) return Finish("LAUNCH_FAILED", made.ToString());
+  Status ready = TakeGpus();
+  if (ready.ok()) ready = MakeAttemptFolders();
+  if (!ready.ok()) return Finish("LAUNCH_FAILED", ready.ToString());
   Inspect();
+}
+
+Status Attempt::TakeGpus() {
+  const auto& parallelism = launch_.spec().parallelism();
+  if (parallelism.device() != "cuda") return Status::Ok();
+  TANDEM_ASSIGN_OR_RETURN(gpus_, tools_.gpus.Take(parallelism.data()));
+  return Status::Ok();
 }
 
 Status Attempt::MakeAttemptFolders() const {
@@ -141,6 +149,7 @@ void Attempt::StartRanks(const std::string& resume_from) {
                                            .attempt_folder = attempt_folder_,
                                            .scratch_folder = scratch_folder_,
                                            .mark = mark_,
+                                           .gpus = gpus_,
                                            .ranks = plan->ranks,
                                            .threads_per_rank = plan->threads_per_rank},
                                           on_exit);
@@ -153,6 +162,7 @@ void Attempt::StartRanks(const std::string& resume_from) {
       {{"uid", ref().job_uid()},
        {"epoch", ref().epoch()},
        {"ranks", plan->ranks},
+       {"gpus", GpuText(gpus_)},
        {"resume_from", resume_from}});
   NotifyChanged();
 }

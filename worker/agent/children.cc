@@ -179,7 +179,6 @@ const std::vector<std::string>& InheritedNames() {
                                                   "LC_ALL",
                                                   "TZ",
                                                   "LD_LIBRARY_PATH",
-                                                  "CUDA_VISIBLE_DEVICES",
                                                   "CUDA_DEVICE_ORDER",
                                                   "PYTORCH_ALLOC_CONF"};
   return kNames;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <set>
 #include <thread>
 
 #include "base/daemon_flags.h"
@@ -41,6 +42,15 @@ void FillDefaults(AgentFlags& flags, const std::string& binary_folder) {
   flags.runtime = AbsolutePath(flags.runtime);
 }
 
+void CheckGpus(const std::string& gpus, std::vector<std::string>& errors) {
+  if (gpus == "auto" || gpus == "none") return;
+  const std::vector<GpuId> named = GpuList(gpus);
+  const std::set<GpuId> distinct(named.begin(), named.end());
+  if (!named.empty() && distinct.size() == named.size() && !distinct.contains("")) return;
+  errors.push_back("--gpus is '" + gpus +
+                   "'; must be auto, none, or each GPU once by index or UUID, as in 0,1");
+}
+
 void Check(const AgentFlags& flags, std::vector<std::string>& errors) {
   std::string host;
   int port = 0;
@@ -60,6 +70,7 @@ void Check(const AgentFlags& flags, std::vector<std::string>& errors) {
         "--name is '" + flags.name +
         "'; must be 1 to 63 letters, digits, '-', '_' or '.', starting with a letter or digit");
   }
+  CheckGpus(flags.gpus, errors);
   CheckServedAddress(flags.metrics, "--metrics", errors);
   if (flags.runtime.size() > kMaxRuntimeBytes) {
     errors.push_back("--runtime is '" + flags.runtime + "', of " +
@@ -77,6 +88,11 @@ void Check(const AgentFlags& flags, std::vector<std::string>& errors) {
 
 }  // namespace
 
+std::vector<GpuId> GpusOf(const AgentFlags& flags) {
+  if (flags.gpus == "none") return {};
+  return flags.gpus == "auto" ? VisibleGpus() : GpuList(flags.gpus);
+}
+
 std::string HostName() {
   char name[256] = {};
   gethostname(name, sizeof name - 1);
@@ -92,6 +108,10 @@ ParsedFlags ParseFlags(int argc, const char* const* argv, const std::string& bin
   app.add_option("--work", flags.work, "folder for jobs, checkpoints and results");
   app.add_option("--name", flags.name, "this worker's name [the host's]");
   app.add_option("--slots", slots, "ranks that may run at once [1]");
+  app.add_option("--gpus", flags.gpus,
+                 "GPUs for the slots, one each: auto (all that nvidia-smi lists and "
+                 "CUDA_VISIBLE_DEVICES leaves), none, or their indexes or UUIDs: 0,1")
+      ->capture_default_str();
   app.add_option("--threads-per-slot", threads, "threads of a rank [cores / slots]");
   app.add_option("--python", flags.python, "interpreter for data preparation and reports");
   app.add_option("--rank", flags.rank, "the rank's binary [beside this one]");

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "base/gpus.h"
+
 namespace tandem::agent {
 
 struct AgentFlags {
@@ -12,6 +14,7 @@ struct AgentFlags {
   std::string work;                     // absolute; shared by all workers of a job
   std::string name;                     // unique in the cluster; default: the host's
   int64_t slots = 1;                    // ranks that may run at once
+  std::string gpus = "auto";            // auto, none, or which: see GpusOf
   int64_t threads_per_slot = 0;         // default: cores / slots, at least 1
   std::string metrics = "127.0.0.1:0";  // Prometheus; port 0 = choose
   std::string python;                   // interpreter for preparation and report
@@ -30,6 +33,9 @@ struct ParsedFlags {
   std::vector<std::string> errors;  // all of them, each a sentence
   std::string help;                 // set: print it and exit 0 (also for --version)
 };
+
+// The GPUs that the slots are given, one each: by --gpus, else those that this process may use.
+std::vector<GpuId> GpusOf(const AgentFlags& flags);
 
 // This machine's.
 std::string HostName();

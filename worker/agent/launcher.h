@@ -7,7 +7,9 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
+#include "base/gpus.h"
 #include "base/status.h"
 #include "worker/agent/children.h"
 
@@ -19,6 +21,7 @@ struct LaunchPlan {
   std::string scratch_folder;  // short; for the launcher's temporary files; removed by the caller
                                // after the end
   std::string mark;            // environment entry that all processes of the attempt carry
+  std::vector<GpuId> gpus;     // one per rank, or none: the ranks see no others
   int64_t ranks = 1;
   int64_t threads_per_rank = 1;
 };

@@ -39,7 +39,8 @@ std::vector<std::string> MpirunEnvironment(const LaunchPlan& plan) {
   std::vector<std::string> environment = InheritedEnvironment(InheritedNames());
   const std::string threads = std::to_string(plan.threads_per_rank);
   const std::vector<std::string> ours = {
-      plan.mark, "OMP_NUM_THREADS=" + threads, "MKL_NUM_THREADS=" + threads, "MKL_DYNAMIC=FALSE",
+      plan.mark, "CUDA_VISIBLE_DEVICES=" + GpuText(plan.gpus), "OMP_NUM_THREADS=" + threads,
+      "MKL_NUM_THREADS=" + threads, "MKL_DYNAMIC=FALSE",
       // Idle threads sleep soon instead of burning the cores that
       // other programs wait for; alone, no slower (measured).
       "GOMP_SPINCOUNT=2000", "TMPDIR=" + plan.scratch_folder, "OMPI_ALLOW_RUN_AS_ROOT=1",

@@ -15,6 +15,7 @@
 #include "base/parent_process.h"
 #include "worker/agent/agent.h"
 #include "worker/agent/flags.h"
+#include "worker/agent/gpu_pool.h"
 #include "worker/agent/local_launcher.h"
 #include "worker/agent/python_check.h"
 #include "worker/agent/worker_folder.h"
@@ -36,7 +37,7 @@ std::string NewIncarnation(const Clock& clock) {
       .substr(0, 16);
 }
 
-AgentConfig ConfigOf(const AgentFlags& flags, const std::string& worker_folder,
+AgentConfig ConfigOf(const AgentFlags& flags, size_t gpus, const std::string& worker_folder,
                      const std::string& metrics_address, const Clock& clock) {
   AgentConfig config;
   config.coordinator = flags.coordinator;
@@ -44,7 +45,8 @@ AgentConfig ConfigOf(const AgentFlags& flags, const std::string& worker_folder,
   config.registration.set_slots(flags.slots);
   config.registration.set_host(HostName());
   config.registration.set_version(TANDEM_VERSION);
-  config.registration.set_device("cpu");
+  config.registration.set_device(gpus > 0 ? "cuda" : "cpu");
+  config.registration.set_gpus(static_cast<int64_t>(gpus));
   config.registration.set_incarnation(NewIncarnation(clock));
   config.registration.set_metrics_address(metrics_address);
   config.orphan_ms = flags.orphan_ms;
@@ -62,7 +64,7 @@ AgentConfig ConfigOf(const AgentFlags& flags, const std::string& worker_folder,
   return config;
 }
 
-int Serve(const AgentFlags& flags) {
+int Serve(const AgentFlags& flags, const std::vector<GpuId>& gpus) {
   const Clock& clock = Clock::System();
   const std::string python_fault = PythonFault(flags.python, flags.python_path);
   if (!python_fault.empty()) return Fail(2, python_fault);
@@ -77,15 +79,18 @@ int Serve(const AgentFlags& flags) {
   const Status written = (*folder)->WriteEndpoints((*metrics)->address());
   if (!written.ok()) return Fail(1, written.message());
 
+  GpuPool gpu_pool(gpus);
   Children children;
   LocalLauncher launcher(children, flags.rank);
   Errands errands;
-  Agent agent(ConfigOf(flags, (*folder)->path(), (*metrics)->address(), clock),
-              {clock, **loop, children, launcher, errands}, **metrics, std::move(*outbox));
+  Agent agent(ConfigOf(flags, gpus.size(), (*folder)->path(), (*metrics)->address(), clock),
+              {clock, **loop, children, launcher, gpu_pool, errands}, **metrics,
+              std::move(*outbox));
   Log(LogLevel::kInfo, "worker_started",
       {{"name", flags.name},
        {"coordinator", flags.coordinator},
        {"slots", flags.slots},
+       {"gpus", GpuText(gpus)},
        {"threads_per_slot", flags.threads_per_slot},
        {"work", flags.work},
        {"metrics", (*metrics)->address()},
@@ -108,14 +113,16 @@ int Main(int argc, char** argv) {
   }
   for (const std::string& error : parsed.errors) Fail(2, error);
   if (!parsed.errors.empty()) return 2;
+  if (parsed.flags.die_with_parent && !DieWithParent()) {
+    return Fail(1, "the starting process is gone");
+  }
+  // Before signals are blocked: what is run to ask inherits the mask and waits for children itself.
+  const std::vector<GpuId> gpus = GpusOf(parsed.flags);
   // Before the first thread: all of them inherit the mask.
   EventLoop::BlockSignals(kSignals);
   signal(SIGPIPE, SIG_IGN);
   prctl(PR_SET_CHILD_SUBREAPER, 1);
-  if (parsed.flags.die_with_parent && !DieWithParent()) {
-    return Fail(1, "the starting process is gone");
-  }
-  return Serve(parsed.flags);
+  return Serve(parsed.flags, gpus);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 
 #include "base/files.h"
 #include "tests/unit/agent/world.h"
+#include "worker/agent/marked_processes.h"
 
 namespace tandem::agent {
 namespace {
@@ -108,6 +109,70 @@ TEST(Lives, AnIdleWorkerSaysThatItLeaves) {
     return std::any_of(said.begin(), said.end(),
                        [](const auto& message) { return message.has_drain(); });
   });
+}
+
+// What the ranks of an attempt see of the GPUs; every rank of it the same.
+std::string VisibleTo(const std::string& work, const std::string& uid) {
+  std::string visible = "no rank";
+  for (const pid_t pid : FindMarked(AttemptMark(work + "/workers/w", uid, 1))) {
+    const auto environment = ReadFile("/proc/" + std::to_string(pid) + "/environ");
+    const std::string entry = std::string("\0CUDA_VISIBLE_DEVICES=", 22);
+    const size_t found = environment.ok() ? environment->find(entry) : std::string::npos;
+    if (found == std::string::npos) continue;
+    visible = environment->c_str() + found + entry.size();
+  }
+  return visible;
+}
+
+v1::JobSpec OnGpus(int64_t ranks) {
+  v1::JobSpec spec = SmallSpec(ranks);
+  spec.mutable_parallelism()->set_device("cuda");
+  return spec;
+}
+
+TEST(Lives, EachSlotHasAGpuOfItsOwnUntilItsAttemptIsGone) {
+  const std::string work = TemporaryFolder();
+  FakeCoordinator coordinator;
+  const WorkerProcess worker(work, coordinator.address(), {"--gpus", "5,3,4"});
+  const v1::Register registration = coordinator.AwaitRegistration(1);
+  EXPECT_EQ(registration.device(), "cuda");
+  EXPECT_EQ(registration.gpus(), 3);
+  coordinator.Launch("one", 1, "train", OnGpus(1));
+  coordinator.AwaitTraining("one", 1);
+  coordinator.Launch("gang", 1, "train", OnGpus(2));
+  coordinator.AwaitTraining("gang", 1);
+  coordinator.Launch("on-the-cpu", 1, "train");
+  coordinator.AwaitTraining("on-the-cpu", 1);
+  EXPECT_EQ(VisibleTo(work, "one"), "5");
+  EXPECT_EQ(VisibleTo(work, "gang"), "3,4");
+  EXPECT_EQ(VisibleTo(work, "on-the-cpu"), "") << "and no others'";
+  coordinator.Launch("too-many", 1, "train", OnGpus(1));
+  const v1::AttemptStatus refused = coordinator.AwaitEnd("too-many", 1);
+  EXPECT_EQ(refused.cause(), "LAUNCH_FAILED");
+  EXPECT_NE(refused.detail().find("0 of this worker's 3 are free"), std::string::npos)
+      << refused.detail();
+  coordinator.Stop("one", 1, v1::Stop::KIND_KILL);
+  coordinator.AwaitEnd("one", 1);
+  coordinator.Launch("next", 1, "train", OnGpus(1));
+  coordinator.AwaitTraining("next", 1);
+  EXPECT_EQ(VisibleTo(work, "next"), "5") << "given back before the end was told";
+}
+
+TEST(Lives, GpusAreThoseOfNvidiaSmiUnlessToldOtherwise) {
+  const std::string tools = TemporaryFolder();
+  const std::string path = getenv("PATH");
+  ASSERT_TRUE(WriteFileDurably(tools + "/nvidia-smi", "#!/bin/sh\necho GPU-1\necho GPU-2\n").ok());
+  ASSERT_EQ(chmod((tools + "/nvidia-smi").c_str(), 0755), 0);
+  setenv("PATH", (tools + ":" + path).c_str(), 1);
+  const auto registered = [](const std::string& gpus) {
+    FakeCoordinator coordinator;
+    const WorkerProcess worker(TemporaryFolder(), coordinator.address(), {"--gpus", gpus});
+    const v1::Register registration = coordinator.AwaitRegistration(1);
+    return registration.device() + " " + std::to_string(registration.gpus());
+  };
+  EXPECT_EQ(registered("auto"), "cuda 2");
+  EXPECT_EQ(registered("none"), "cpu 0");
+  setenv("PATH", path.c_str(), 1);
 }
 
 TEST(Lives, RanksWithoutProgressAreKilled) {

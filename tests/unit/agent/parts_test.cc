@@ -9,6 +9,7 @@
 #include "worker/agent/attempt_files.h"
 #include "worker/agent/exit_cause.h"
 #include "worker/agent/flags.h"
+#include "worker/agent/gpu_pool.h"
 #include "worker/agent/local_launcher.h"
 #include "worker/agent/log_bound.h"
 #include "worker/agent/log_reader.h"
@@ -51,6 +52,31 @@ TEST(Flags, ANameThatNoCoordinatorTakesIsRefusedAtTheStart) {
     EXPECT_NE(all.find("starting with a letter or digit"), std::string::npos)
         << name << ": " << all;
   }
+}
+
+TEST(Flags, GpusAreNamedOnceEachOrFoundOrNone) {
+  for (const char* text : {"--gpus=0,0", "--gpus=,", "--gpus=0,,1"}) {
+    std::string all;
+    for (const std::string& error : Parsed({text}).errors) all += error;
+    EXPECT_NE(all.find("must be auto, none, or each GPU once"), std::string::npos) << text << all;
+  }
+  EXPECT_EQ(GpusOf(Parsed({"--gpus=1, GPU-7"}).flags), (std::vector<GpuId>{"1", "GPU-7"}));
+  EXPECT_TRUE(GpusOf(Parsed({"--gpus=none"}).flags).empty());
+  EXPECT_EQ(Parsed({}).flags.gpus, "auto");
+}
+
+TEST(GpuPool, GivesEachGpuToOneAtATimeAndAGangAllOrNone) {
+  GpuPool pool({"a", "b", "c"});
+  EXPECT_EQ(*pool.Take(1), std::vector<GpuId>{"a"});
+  EXPECT_EQ(*pool.Take(1), std::vector<GpuId>{"b"});
+  const Status refused = pool.Take(2).status();
+  EXPECT_EQ(refused.code(), Code::kResourceExhausted);
+  EXPECT_NE(refused.message().find("needs 2 GPUs, one per rank; 1 of this worker's 3"),
+            std::string::npos)
+      << refused.message();
+  pool.Return({"a"});
+  EXPECT_EQ(*pool.Take(2), (std::vector<GpuId>{"a", "c"})) << "c was not taken by the refusal";
+  EXPECT_FALSE(pool.Take(1).ok());
 }
 
 TEST(ExitCause, APeersLossIsNotTheCauseWhenOneKnowsBetter) {
@@ -278,12 +304,14 @@ TEST(LocalLauncher, PassesOnlyTheNamesItMeans) {
                            .attempt_folder = "/a",
                            .scratch_folder = "/s",
                            .mark = "M=1",
+                           .gpus = {"2", "0"},
                            .ranks = 2,
                            .threads_per_rank = 3};
   std::string all;
   for (const auto& entry : MpirunEnvironment(plan)) all += entry + "\n";
   EXPECT_NE(all.find("OMP_NUM_THREADS=3\n"), std::string::npos);
   EXPECT_NE(all.find("MKL_DYNAMIC=FALSE\n"), std::string::npos);
+  EXPECT_NE(all.find("CUDA_VISIBLE_DEVICES=2,0\n"), std::string::npos);
   EXPECT_EQ(all.find("SECRET"), std::string::npos);
   EXPECT_EQ(MpirunArguments(plan, "/r")[0], "mpirun")
       << "by name: a path means a prefix to Open MPI";

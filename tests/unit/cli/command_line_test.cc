@@ -175,6 +175,20 @@ TEST(Explain, FieldsAsTextAndData) {
   EXPECT_NE(unknown.err.find("did you mean finetune.steps?"), std::string::npos);
 }
 
+// In a cluster the job waits for a machine with GPUs; here it would wait for ever.
+TEST(JobFile, WhatThisMachineLacksForTheJobIsSaidBeforeItRuns) {
+  const ParsedSpec two = ReadSpec("name: a\nparallelism:\n  device: cuda\n  data: 2\n", "/").parsed;
+  EXPECT_TRUE(FaultsOfGpus(two, 2).empty());
+  const auto none = FaultsOfGpus(two, 0);
+  ASSERT_EQ(none.size(), 1u);
+  EXPECT_EQ(none[0].line, 3);
+  EXPECT_NE(none[0].message.find("no GPU that may be used"), std::string::npos);
+  const auto few = FaultsOfGpus(two, 1);
+  ASSERT_EQ(few.size(), 1u);
+  EXPECT_EQ(few[0].line, 4);
+  EXPECT_NE(few[0].message.find("this machine has 1"), std::string::npos);
+}
+
 TEST(JobFile, CoordinatorFaultsGetTheFilesLines) {
   ParsedSpec parsed;
   parsed.lines = {{"model", 1}, {"model.path", 2}};

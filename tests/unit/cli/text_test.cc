@@ -183,9 +183,14 @@ TEST(WorkerTable, SaysStateInWords) {
   worker.set_host("h");
   worker.set_device("cpu");
   worker.add_jobs("projects/default/jobs/ssd");
-  EXPECT_EQ(WorkerTable({worker}, kNowMs),
-            "WORKER  STATE  SLOTS  HOST  DEVICE  HEARTBEAT  JOBS\n"
-            "local   READY  1/2    h     cpu     -          ssd\n");
+  v1::Worker with_gpus = worker;
+  with_gpus.set_device("cuda");
+  with_gpus.set_gpus(4);
+  with_gpus.set_gpus_in_use(1);
+  EXPECT_EQ(WorkerTable({worker, with_gpus}, kNowMs),
+            "WORKER  STATE  SLOTS  GPUS  HOST  DEVICE  HEARTBEAT  JOBS\n"
+            "local   READY  1/2    -     h     cpu     -          ssd\n"
+            "local   READY  1/2    1/4   h     cuda    -          ssd\n");
 }
 
 // Collects what a printer prints.

@@ -13,6 +13,7 @@ core::Job SampleJob(const std::string& uid) {
   job.name = "name of " + uid;
   job.priority = -3;
   job.slots = 4;
+  job.gpus = 4;
   job.spec = core::MakeBlob(std::string("spec\0with zero", 14));
   job.spec_digest = "digest";
   job.submit_revision = 11;
@@ -42,6 +43,7 @@ core::Worker SampleWorker(const std::string& name) {
   worker.incarnation = "b";
   worker.former_incarnation = "a";
   worker.slots = 8;
+  worker.gpus = 6;
   worker.host = "host";
   worker.version = "1";
   worker.device = "cpu";
