@@ -150,7 +150,7 @@ def stage_plan(kind, changes, options):
         "train_maps": True, "train_factor": True, "clip_norm": 1.0, "lora_rank": 8, "lora_alpha": 16.0,
         "lora_targets": ["q_proj", "k_proj", "v_proj", "o_proj"], "ssd_schedule": [], "ssd_granularity": "micro_batch",
         "ssd_dropped_span": "all", "ssd_window_schedule": [], "stop_component": "none", "stop_every": 25,
-        "stop_slack": 0.0, "stop_sequences": 16}
+        "stop_slack": 0.0, "stop_sequences": 16, "stop_patience": 0, "stop_min_gain": 0.0}
     stage.update(changes)
     stage["steps"] = min(stage["steps"], options.steps)
     return stage
