@@ -108,21 +108,21 @@ TEST(ComponentTable, ColoursTheVerdictAndDrawsBlocks) {
 }
 
 TEST(ResultJson, HoldsWhatScriptsRelyOn) {
-  const auto json = ResultJson(EndedJob());
-  EXPECT_EQ(json["job"], "projects/default/jobs/ssd");
-  EXPECT_EQ(json["state"], "SUCCEEDED");
-  EXPECT_EQ(json["verdict"], "balanced");
-  EXPECT_EQ(json["artifact"], "/w/jobs/u/artifacts/model");
-  EXPECT_EQ(json["report"], "/w/jobs/u/report.html");
+  const auto result = ResultJson(EndedJob());
+  EXPECT_EQ(result["job"], "projects/default/jobs/ssd");
+  EXPECT_EQ(result["state"], "SUCCEEDED");
+  EXPECT_EQ(result["verdict"], "balanced");
+  EXPECT_EQ(result["artifact"], "/w/jobs/u/artifacts/model");
+  EXPECT_EQ(result["report"], "/w/jobs/u/report.html");
   for (const char* mode :
        {"softmax", "hybrid", "window_only", "linear_only", "sinks_only", "none"}) {
-    ASSERT_TRUE(json["components"][mode]["loss"].is_number()) << mode;
-    ASSERT_TRUE(json["components"][mode].contains("recovered")) << mode;
+    ASSERT_TRUE(result["components"][mode]["loss"].is_number()) << mode;
+    ASSERT_TRUE(result["components"][mode].contains("recovered")) << mode;
   }
-  EXPECT_EQ(json["components"]["sinks_only"]["recovered"], 0.0) << "a zero is not left out";
-  EXPECT_TRUE(json["components"]["none"]["recovered"].is_null())
+  EXPECT_EQ(result["components"]["sinks_only"]["recovered"], 0.0) << "a zero is not left out";
+  EXPECT_TRUE(result["components"]["none"]["recovered"].is_null())
       << "undefined is null, not a number";
-  EXPECT_EQ(json["passkey"][0]["accuracy"]["hybrid"], 0.5);
+  EXPECT_EQ(result["passkey"][0]["accuracy"]["hybrid"], 0.5);
 }
 
 TEST(ResultJson, AFailedJobHasNoVerdict) {
@@ -130,10 +130,10 @@ TEST(ResultJson, AFailedJobHasNoVerdict) {
   job.set_state(v1::JOB_STATE_FAILED);
   job.set_reason("DATA");
   job.set_message("a.jsonl: line 2 is not JSON");
-  const auto json = ResultJson(job);
-  EXPECT_TRUE(json["verdict"].is_null());
-  EXPECT_EQ(json["reason"], "DATA");
-  EXPECT_TRUE(json["components"].empty());
+  const auto result = ResultJson(job);
+  EXPECT_TRUE(result["verdict"].is_null());
+  EXPECT_EQ(result["reason"], "DATA");
+  EXPECT_TRUE(result["components"].empty());
 }
 
 TEST(VerdictRank, OrdersWhatRequireVerdictCompares) {
