@@ -12,7 +12,8 @@ namespace tandem {
 
 // Whole file; refuses files over max_bytes before reading them.
 Result<std::string> ReadFile(const std::string& path, int64_t max_bytes = int64_t{1} << 30);
-// Writes beside, fsyncs, renames over path, fsyncs the folder: readers see the old content or the new, never a part.
+// Writes beside, fsyncs, renames over path, fsyncs the folder: readers see the old content or the
+// new, never a part.
 Status WriteFileDurably(const std::string& path, std::string_view content);
 // Creates the folder and its parents; fine if they exist.
 Status MakeFolders(const std::string& path);

@@ -1,7 +1,7 @@
 // Structured log: one JSON object per line on stderr: time, level, event, fields.
 //
-// State changes only; steps are metrics. info = state changed, warning = retried, error = someone must act.
-// No secrets, no user text. Thread-safe; a line is written by one write(2).
+// State changes only; steps are metrics. info = state changed, warning = retried, error = someone
+// must act. No secrets, no user text. Thread-safe; a line is written by one write(2).
 //   Log(LogLevel::kInfo, "attempt_started", {{"job", uid}, {"epoch", epoch}});
 #pragma once
 
@@ -18,14 +18,16 @@ enum class LogLevel { kInfo, kWarning, kError };
 // A field's value, already JSON.
 class LogValue {
  public:
-  LogValue(std::string_view text);                                     // NOLINT(google-explicit-constructor)
-  LogValue(const char* text) : LogValue(std::string_view(text)) {}     // NOLINT(google-explicit-constructor)
-  LogValue(const std::string& text) : LogValue(std::string_view(text)) {}  // NOLINT(google-explicit-constructor)
-  LogValue(int64_t number) : json_(std::to_string(number)) {}          // NOLINT(google-explicit-constructor)
-  LogValue(uint64_t number) : json_(std::to_string(number)) {}         // NOLINT(google-explicit-constructor)
-  LogValue(int number) : json_(std::to_string(number)) {}              // NOLINT(google-explicit-constructor)
-  LogValue(bool value) : json_(value ? "true" : "false") {}            // NOLINT(google-explicit-constructor)
-  LogValue(double number);                                             // NOLINT(google-explicit-constructor)
+  // NOLINTBEGIN(google-explicit-constructor): a field is written as the value it is
+  LogValue(std::string_view text);
+  LogValue(const char* text) : LogValue(std::string_view(text)) {}
+  LogValue(const std::string& text) : LogValue(std::string_view(text)) {}
+  LogValue(int64_t number) : json_(std::to_string(number)) {}
+  LogValue(uint64_t number) : json_(std::to_string(number)) {}
+  LogValue(int number) : json_(std::to_string(number)) {}
+  LogValue(bool value) : json_(value ? "true" : "false") {}
+  LogValue(double number);
+  // NOLINTEND
   const std::string& json() const { return json_; }
 
  private:

@@ -1,4 +1,5 @@
-// Mutex with clang's thread-safety annotations (checked with -Wthread-safety under clang; nothing under g++).
+// Mutex with clang's thread-safety annotations (checked with -Wthread-safety under clang; nothing
+// under g++).
 #pragma once
 
 #include <condition_variable>
@@ -25,7 +26,9 @@ class TANDEM_ANNOTATE(capability("mutex")) Mutex {
 
 class TANDEM_ANNOTATE(scoped_lockable) MutexLock {
  public:
-  explicit MutexLock(Mutex& mutex) TANDEM_ANNOTATE(acquire_capability(mutex)) : mutex_(mutex) { mutex_.lock(); }
+  explicit MutexLock(Mutex& mutex) TANDEM_ANNOTATE(acquire_capability(mutex)) : mutex_(mutex) {
+    mutex_.lock();
+  }
   ~MutexLock() TANDEM_ANNOTATE(release_capability()) { mutex_.unlock(); }
   MutexLock(const MutexLock&) = delete;
   MutexLock& operator=(const MutexLock&) = delete;

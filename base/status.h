@@ -1,8 +1,9 @@
 // Status and Result<T>: how every function of Tandem says that something did not work.
 //
-// Three kinds of failure (CONTRIBUTING.md): the world failed -> Status; the caller is wrong -> kInvalidArgument with the
-// field's path in the message, all violations at once; we are wrong -> TANDEM_CHECK, which prints and aborts.
-// Values are immutable after construction and may be passed between threads. Not for control flow inside a room.
+// Three kinds of failure (CONTRIBUTING.md): the world failed -> Status; the caller is wrong ->
+// kInvalidArgument with the field's path in the message, all violations at once; we are wrong ->
+// TANDEM_CHECK, which prints and aborts. Values are immutable after construction and may be passed
+// between threads. Not for control flow inside a room.
 #pragma once
 
 #include <cstdio>
@@ -54,25 +55,45 @@ class [[nodiscard]] Status {
   std::string message_;
 };
 
-inline Status InvalidArgument(std::string m) { return {Code::kInvalidArgument, std::move(m)}; }
-inline Status NotFound(std::string m) { return {Code::kNotFound, std::move(m)}; }
-inline Status AlreadyExists(std::string m) { return {Code::kAlreadyExists, std::move(m)}; }
-inline Status FailedPrecondition(std::string m) { return {Code::kFailedPrecondition, std::move(m)}; }
-inline Status ResourceExhausted(std::string m) { return {Code::kResourceExhausted, std::move(m)}; }
-inline Status OutOfRange(std::string m) { return {Code::kOutOfRange, std::move(m)}; }
-inline Status Unavailable(std::string m) { return {Code::kUnavailable, std::move(m)}; }
-inline Status DataLoss(std::string m) { return {Code::kDataLoss, std::move(m)}; }
-inline Status Internal(std::string m) { return {Code::kInternal, std::move(m)}; }
+inline Status InvalidArgument(std::string m) {
+  return {Code::kInvalidArgument, std::move(m)};
+}
+inline Status NotFound(std::string m) {
+  return {Code::kNotFound, std::move(m)};
+}
+inline Status AlreadyExists(std::string m) {
+  return {Code::kAlreadyExists, std::move(m)};
+}
+inline Status FailedPrecondition(std::string m) {
+  return {Code::kFailedPrecondition, std::move(m)};
+}
+inline Status ResourceExhausted(std::string m) {
+  return {Code::kResourceExhausted, std::move(m)};
+}
+inline Status OutOfRange(std::string m) {
+  return {Code::kOutOfRange, std::move(m)};
+}
+inline Status Unavailable(std::string m) {
+  return {Code::kUnavailable, std::move(m)};
+}
+inline Status DataLoss(std::string m) {
+  return {Code::kDataLoss, std::move(m)};
+}
+inline Status Internal(std::string m) {
+  return {Code::kInternal, std::move(m)};
+}
 // The current errno as a Status: "context: No such file or directory".
 Status ErrnoStatus(const std::string& context);
 
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}                // NOLINT(google-explicit-constructor)
-  Result(Status status) : status_(std::move(status)) {         // NOLINT(google-explicit-constructor)
+  // NOLINTBEGIN(google-explicit-constructor): `return value;` and `return status;`
+  Result(T value) : value_(std::move(value)) {}
+  Result(Status status) : status_(std::move(status)) {
     if (status_.ok()) status_ = Internal("Result made from an OK status");
   }
+  // NOLINTEND
   bool ok() const { return value_.has_value(); }
   const Status& status() const { return status_; }
   T& value() & { return *Checked(); }
@@ -97,23 +118,24 @@ class [[nodiscard]] Result {
 };
 
 namespace internal {
-[[noreturn]] void CheckFailed(const char* file, int line, const char* condition, const std::string& detail);
+[[noreturn]] void CheckFailed(const char* file, int line, const char* condition,
+                              const std::string& detail);
 }  // namespace internal
 
 }  // namespace tandem
 
 // Programmer errors. On in release; the process above restarts us.
-#define TANDEM_CHECK(condition) \
-  do {                          \
+#define TANDEM_CHECK(condition)                                                            \
+  do {                                                                                     \
     if (!(condition)) ::tandem::internal::CheckFailed(__FILE__, __LINE__, #condition, ""); \
   } while (false)
-#define TANDEM_CHECK_MSG(condition, detail) \
-  do {                                      \
+#define TANDEM_CHECK_MSG(condition, detail)                                                      \
+  do {                                                                                           \
     if (!(condition)) ::tandem::internal::CheckFailed(__FILE__, __LINE__, #condition, (detail)); \
   } while (false)
-#define TANDEM_RETURN_IF_ERROR(expression) \
-  do {                                     \
-    ::tandem::Status tandem_status_ = (expression); \
+#define TANDEM_RETURN_IF_ERROR(expression)           \
+  do {                                               \
+    ::tandem::Status tandem_status_ = (expression);  \
     if (!tandem_status_.ok()) return tandem_status_; \
   } while (false)
 #define TANDEM_CONCAT_INNER(a, b) a##b

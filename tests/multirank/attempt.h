@@ -47,8 +47,7 @@ inline void WriteTokenFolder(const std::string& folder) {
     files[name] = {{"bytes", std::filesystem::file_size(path)},
                    {"sha256", Sha256OfFile(path).value()}};
   }
-  const std::string tokenizer =
-      std::string(TANDEM_SOURCE_DIR) + "/examples/base-4m/tokenizer.json";
+  const std::string tokenizer = std::string(TANDEM_SOURCE_DIR) + "/examples/base-4m/tokenizer.json";
   const nlohmann::json manifest = {{"version", 1},
                                    {"tokenizer_sha256", *Sha256OfFile(tokenizer)},
                                    {"vocab_size", 4096},

@@ -5,10 +5,10 @@
 // are in `repeated_seconds`. A stage's seconds are its steps': saving, early stop's measurements
 // and waiting between attempts are not in them. The preparation tells its own cost (attempts/*/
 // prepare_cost.json), and the export's stands beside report.json, which is whole before it (<job>/
-// artifacts/export_cost.json, an object like those of report.json's cost.stages). Memory is the largest resident set: of rank 0 by
-// stage, of any rank of this attempt since its start, and on a CUDA device also what
-// tensors held. The estimates are the first attempt's (estimate.h). Not for timing comparisons:
-// seconds are wall time with whatever else ran on the machine.
+// artifacts/export_cost.json, an object like those of report.json's cost.stages). Memory is the
+// largest resident set: of rank 0 by stage, of any rank of this attempt since its start, and on a
+// CUDA device also what tensors held. The estimates are the first attempt's (estimate.h). Not for
+// timing comparisons: seconds are wall time with whatever else ran on the machine.
 #pragma once
 
 #include <cstdint>

@@ -133,8 +133,8 @@ StageBytes BytesOfEvaluation(const CostShape& shape, const Plan& plan, int64_t g
 StageBytes BytesOfExport(const CostShape& shape, const Plan& plan) {
   const double elements = WeightBytes(shape.model, plan) / BaseElementBytes(plan);
   StageBytes bytes;
-  bytes.weights = elements * (BaseElementBytes(plan) + kFloat +
-                              (plan.export_dtype == "bfloat16" ? 2 : kFloat));
+  bytes.weights =
+      elements * (BaseElementBytes(plan) + kFloat + (plan.export_dtype == "bfloat16" ? 2 : kFloat));
   bytes.parameters = (AllParameters(shape, plan) + MapParameters(shape)) * kFloat;
   return bytes;
 }

@@ -145,8 +145,8 @@ Result<std::string> ModelCard(const Plan& plan, const std::string& report_json) 
                     std::to_string(plan.attention.window_size) + " tokens") +
          (plan.recipe.empty() ? "" : " by the recipe `" + plan.recipe + "`") + ". " + memory +
          " LoRA weights are merged; weights are " + plan.export_dtype + ".\n\n" +
-         VerdictSection(report, plan.served_mode) + FindingsSection(report) + Attention(plan) + LoadingSection() +
-         PartsSection(plan) +
+         VerdictSection(report, plan.served_mode) + FindingsSection(report) + Attention(plan) +
+         LoadingSection() + PartsSection(plan) +
          "## Where it comes from\n\n`manifest.json` names the base's files, the text, the settings "
          "and every file of this directory by SHA-256. The base model's licence applies.\n";
 }

@@ -102,9 +102,8 @@ class Estimator {
     const double per_token = evaluation.tokens > 0 ? evaluation.seconds() / evaluation.tokens *
                                                          static_cast<double>(plan_.ranks)
                                                    : 0;
-    expected.given_seconds =
-        ValueOr(ExportSeconds(plan_, inputs_.model, inputs_.parameters, per_token, clock_),
-                RequireStorage);
+    expected.given_seconds = ValueOr(
+        ExportSeconds(plan_, inputs_.model, inputs_.parameters, per_token, clock_), RequireStorage);
     if (plan_.device == "cpu") {
       expected.memory_bytes = ProgramBytes() + BytesOfExport(shape_, plan_).total();
     }

@@ -39,7 +39,8 @@ TEST(Files, ReadRefusesFoldersAndLargeFiles) {
 }
 
 TEST(Files, RemoveTreeRefusesDangerousPaths) {
-  for (const char* path : {"", "/", "relative"}) EXPECT_EQ(RemoveTree(path).code(), Code::kInvalidArgument) << path;
+  for (const char* path : {"", "/", "relative"})
+    EXPECT_EQ(RemoveTree(path).code(), Code::kInvalidArgument) << path;
   const std::string folder = FreshFolder("remove");
   ASSERT_TRUE(MakeFolders(folder + "/a/b").ok());
   ASSERT_TRUE(RemoveTree(folder).ok());

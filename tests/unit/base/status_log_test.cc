@@ -33,7 +33,9 @@ TEST(Log, QuotesControlCharactersAndBadUtf8) {
   EXPECT_EQ(JsonQuote("\xC3\xA9\xFF"), "\"\xC3\xA9\xEF\xBF\xBD\"");
 }
 
-TEST(Clock, FormatsUtc) { EXPECT_STREQ(FormatUtc(1'700'000'000'123).text, "2023-11-14T22:13:20.123Z"); }
+TEST(Clock, FormatsUtc) {
+  EXPECT_STREQ(FormatUtc(1'700'000'000'123).text, "2023-11-14T22:13:20.123Z");
+}
 
 }  // namespace
 }  // namespace tandem

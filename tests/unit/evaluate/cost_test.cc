@@ -83,7 +83,8 @@ TEST(Cost, ThePreparationIsThatOfTheAttemptThatMadeTheTokens) {
   TestFolder folder;
   const auto write = [&folder](const std::string& epoch, const std::string& text) {
     ASSERT_TRUE(MakeFolders(folder.File("attempts/" + epoch)).ok());
-    ASSERT_TRUE(WriteFileDurably(folder.File("attempts/" + epoch + "/prepare_cost.json"), text).ok());
+    ASSERT_TRUE(
+        WriteFileDurably(folder.File("attempts/" + epoch + "/prepare_cost.json"), text).ok());
   };
   EXPECT_FALSE(PrepareCost(folder.path()));
   write("1", "{");

@@ -21,10 +21,9 @@ namespace {
 constexpr double kLogitTolerance = 1e-4;
 constexpr double kGradientTolerance = 1e-4;
 
-const char* const kFamilies[] = {"llama",          "llama_bias",     "llama_linear",
-                                 "llama_old_keys", "llama_yarn",     "mistral",
-                                 "mistral_window", "qwen2",          "qwen3",
-                                 "qwen3_bias"};
+const char* const kFamilies[] = {"llama",      "llama_bias", "llama_linear",   "llama_old_keys",
+                                 "llama_yarn", "mistral",    "mistral_window", "qwen2",
+                                 "qwen3",      "qwen3_bias"};
 
 at::Tensor TensorOf(const SafetensorsFile& file, const std::string& name) {
   const TensorView* view = file.Find(name);
