@@ -10,16 +10,15 @@
 namespace tandem::testing {
 namespace {
 
-// The example's base with one bf16 weight that is not a number, the last of the file.
-void CopyModelWithNan(const std::string& to) {
+// The example's base with another last weight of its file, of model.norm.weight, in bf16.
+void CopyModelWithLastWeight(const std::string& to, uint16_t bits) {
   namespace fs = std::filesystem;
   fs::copy(std::string(TANDEM_SOURCE_DIR) + "/examples/base-4m", to, fs::copy_options::recursive);
   const std::string weights = to + "/model.safetensors";
   fs::permissions(weights, fs::perms::owner_write, fs::perm_options::add);
   std::fstream file(weights, std::ios::in | std::ios::out | std::ios::binary);
   file.seekp(-2, std::ios::end);
-  const char nan[] = {'\xc0', '\x7f'};
-  ASSERT_TRUE(file.write(nan, 2).good());
+  ASSERT_TRUE(file.write(reinterpret_cast<const char*>(&bits), sizeof bits).good());
 }
 
 class Ranks : public ::testing::Test {
@@ -182,14 +181,21 @@ TEST_F(Ranks, FailuresHaveTheirExitCodes) {
   Plan damaged = NewJob("damaged");
   ASSERT_TRUE(WriteFileDurably(damaged.data.tokens + "/train.bin", "short").ok());
   EXPECT_EQ(Run(damaged, 2), static_cast<int>(RankExit::kDataOrStorage));
+
+  Plan broken = NewJob("broken");
+  broken.model = work_ + "/nan_model";
+  CopyModelWithLastWeight(broken.model, 0x7fc0);
+  EXPECT_EQ(Run(broken, 2), static_cast<int>(RankExit::kDataOrStorage));
+  EXPECT_NE(ErrorsOf(broken).find("tensor 'model.norm.weight' holds NaN"), std::string::npos)
+      << ErrorsOf(broken);
 }
 
-// Transfer does not read the broken weight, finetuning does: its first step ends the run, and what
-// transfer made stays.
+// A scale near the end of bf16 overflows behind the last norm, which transfer does not read and
+// finetuning does: its first step ends the run, and what transfer made stays.
 TEST_F(Ranks, ALossThatIsNotFiniteLeavesTheCheckpointBefore) {
   Plan wild = NewJob("wild");
-  wild.model = work_ + "/nan_model";
-  CopyModelWithNan(wild.model);
+  wild.model = work_ + "/huge_model";
+  CopyModelWithLastWeight(wild.model, 0x7f7f);
   EXPECT_EQ(Run(wild, 2), static_cast<int>(RankExit::kNonFiniteLoss)) << ErrorsOf(wild);
   EXPECT_NE(ErrorsOf(wild).find("lower finetune.learning_rate"), std::string::npos)
       << ErrorsOf(wild);
